@@ -1,0 +1,120 @@
+"""Look for what would make a playbook fail, before it changes anything; see modules/preflight.py for its options."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address
+from ansible_collections.agentfleet.vm.plugins.module_utils import host_check
+from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
+from ansible_collections.agentfleet.vm.plugins.module_utils.topology import Address, judge_topology
+from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Known, Variable, judge_variables, roles_of
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.evaluation import Evaluation, find_place, shorten
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import load_known
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        wanted = self.validate_argument_spec(
+            argument_spec={"playbook": {"type": "str", "required": True}, "host": {"type": "bool", "default": True}},
+        )[1]
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        known = load_known()
+        if wanted["playbook"] not in known.playbooks:
+            raise AnsibleError(f"meta/options.yml does not say which options {wanted['playbook']}.yml takes")
+
+        self._vars: dict[str, Any] = task_vars or {}
+        self._host = str(self._vars["inventory_hostname"])
+        self._groups = [str(group) for group in self._vars["group_names"]]
+        self._place = find_place(str(self._vars.get("inventory_dir") or "."))
+        self._evaluation = Evaluation(self._templar, self._loader, self._vars, known.roles)
+
+        variables = self._evaluation.inventory(self._host)
+        findings = self._judge_variables(variables, known, wanted["playbook"])
+        if self._host == str(self._vars["ansible_play_hosts_all"][0]):
+            findings += self._judge_fleet(variables)
+        if wanted["host"]:
+            findings += self._judge_host(known)
+        result["findings"] = [finding.to_dict() for finding in findings]
+        result["changed"] = False
+        return result
+
+    def _judge_variables(self, variables: dict[str, Variable], known: Known, playbook: str) -> list[Finding]:
+        defaults = [
+            name for role in roles_of(self._groups) for name in known.roles.get(role, {}) if name not in variables
+        ]
+        lacking = {name: lacks for name in defaults if (lacks := self._evaluation.lacks(name))}
+        return judge_variables(self._host, self._groups, variables, lacking, known, playbook, self._place)
+
+    def _judge_fleet(self, variables: dict[str, Variable]) -> list[Finding]:
+        groups = {str(group): [str(host) for host in hosts] for group, hosts in self._vars["groups"].items()}
+        hostvars = self._vars["hostvars"]
+        addresses = {}
+        for host in groups["all"]:
+            theirs = hostvars[host]
+            addresses[host] = Address(
+                ssh=str(theirs.get("ansible_host", host)),
+                port=int(theirs.get("ansible_port", 22)),
+                fleet=fleet_address(host, hostvars),
+            )
+        first = groups.get("agents", [])[:1]
+        given = set(hostvars.raw_get(first[0])) if first else set(variables)
+        return judge_topology(groups, addresses, given, self._place.inventory)
+
+    def _judge_host(self, known: Known) -> list[Finding]:
+        access = self._access()
+        script = host_check.script(self._python(), host_check.DISK_PATHS)
+        try:
+            answer = self._low_level_execute_command(script)
+        except AnsibleConnectionFailure as error:
+            return [host_check.judge_connection(self._host, str(error), access)]
+        report = host_check.parse(answer["stdout"])
+        if report is None:
+            return [host_check.judge_silence(self._host, answer["stderr"] or answer["stdout"], access)]
+        values = {
+            name: self._evaluation.value(name, option.default)
+            for role in roles_of(self._groups)
+            for name, option in known.roles.get(role, {}).items()
+            if name.endswith(("_name", "_port", "_instances"))
+        }
+        minimum = "fleet_minimum_free_mb"
+        return host_check.judge_host(
+            self._host,
+            report,
+            host_check.claims(self._groups, values),
+            int(self._evaluation.value(minimum, known.fleet[minimum].default)),
+            int(time.time()),
+            bool(self._task.check_mode),
+            self._place.inventory,
+            access,
+        )
+
+    def _python(self) -> str:
+        path = str(self._evaluation.value("ansible_python_interpreter", "/usr/bin/python3"))
+        return path if path.startswith("/") else "/usr/bin/python3"
+
+    def _access(self) -> host_check.Access:
+        def value(name: str, otherwise: str = "") -> str:
+            return str(self._evaluation.value(f"ansible_{name}") or otherwise)
+
+        address, port, user = value("host", self._host), value("port", "22"), value("user")
+        words = ["ssh", *value("ssh_common_args").split(), *value("ssh_extra_args").split()]
+        if value("ssh_private_key_file"):
+            words += ["-i", shorten(value("ssh_private_key_file"))]
+        if port != "22":
+            words += ["-p", port]
+        words.append(f"{user}@{address}" if user else address)
+        return host_check.Access(
+            address=address,
+            port=int(port),
+            user=user or "your own",
+            ssh=shlex.join(words),
+            ansible=f"ansible -i {shlex.quote(self._place.inventory)} {self._host}",
+        )

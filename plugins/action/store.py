@@ -1,0 +1,26 @@
+"""Sends an artifact to the edge's store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.shipping import shipped
+
+
+class ActionModule(ActionBase):
+    # A directory on the host costs three more rounds of SSH: it is made only where something is sent.
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        local = arguments.pop("artifact", None)
+
+        def call(remote: str | None) -> dict[str, Any]:
+            final = {**arguments, "artifact": remote} if remote else arguments
+            return dict(self._execute_module("agentfleet.vm.store", module_args=final, task_vars=task_vars))
+
+        if arguments.get("state") == "stored" and not self._task.check_mode:
+            return shipped(self, str(local), call)
+        return call(None)

@@ -1,0 +1,93 @@
+"""Addresses by which the hosts of the fleet reach each other, and what listens there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet_addresses
+short_description: Addresses of several hosts inside the fleet
+description:
+  - The host variable C(fleet_address) where it is set, else C(ansible_host), else the host's name.
+positional: hostvars
+options:
+  _input:
+    description: Names of hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variable C(hostvars).
+    type: dict
+    required: true
+author:
+  - Agentfleet (@agentfleet)
+"""
+
+EXAMPLES = r"""
+# ['10.0.0.21', '10.0.0.22']
+agents: "{{ groups['agents'] | agentfleet.vm.fleet_addresses(hostvars) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The addresses, in the order of the names.
+  type: list
+  elements: str
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, ports, server_names
+
+
+def fleet_address(name: str, hostvars: Mapping[str, Any]) -> str:
+    """Address of one host inside the fleet."""
+    if name not in hostvars:
+        raise AnsibleFilterError(f"fleet_address: the inventory has no host {name}")
+    known = hostvars[name]
+    for variable in ("fleet_address", "ansible_host"):
+        if known.get(variable):
+            return str(known[variable])
+    return str(name)
+
+
+def fleet_addresses(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """Addresses of several hosts inside the fleet, in their order."""
+    return [fleet_address(name, hostvars) for name in names]
+
+
+def socket_address(address: str, port: int) -> str:
+    """ADDRESS and PORT in one, with brackets around what has colons itself."""
+    try:
+        bracketed = ipaddress.ip_address(address).version == 6
+    except ValueError:
+        bracketed = False
+    return f"[{address}]:{port}" if bracketed else f"{address}:{port}"
+
+
+def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, instances: int) -> list[dict[str, str]]:
+    """Every instance that the slots of the hosts may have: its name for the balancer, and its address.
+
+    PORT and INSTANCES count for hosts that do not say otherwise themselves.
+    """
+    servers = []
+    for name in names:
+        first = int(hostvars[name].get("agent_port", port))
+        number = int(hostvars[name].get("agent_instances", instances))
+        address = fleet_address(name, hostvars)
+        for slot in SLOTS:
+            for server, listening in zip(server_names(name, slot, number), ports(slot, first, number), strict=True):
+                servers.append({"name": server, "address": socket_address(address, listening)})
+    return servers
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "fleet_address": fleet_address,
+            "fleet_addresses": fleet_addresses,
+            "slot_servers": slot_servers,
+            "socket_address": socket_address,
+        }

@@ -1,0 +1,347 @@
+"""What HAProxy says and is told at its runtime socket: parsing, decisions and the few commands.
+
+The balancer's host has a copy of this file beside the program that keeps weights over a restart, so it imports
+the standard library only.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SOCKET = "/run/haproxy/admin.sock"
+STATE_FILE = "/var/lib/haproxy/server-state"
+CONFIG = "/etc/haproxy/haproxy.cfg"
+
+OPERATIONAL = {0: "down", 1: "starting", 2: "up", 3: "stopping"}
+# Bits of srv_admin_state, whoever set them: an operator, the configuration, a tracked server or a name that is gone.
+MAINTENANCE, DRAIN = 0x67, 0x18
+HEAVIEST = 256
+# Columns of a state file, by the name that its second line gives them.
+BACKEND, SERVER, PORT = "be_name", "srv_name", "srv_port"
+STATE_VERSION = "1"
+SERVER_LINE = re.compile(r"^\s*server\s+(\S+)\s+\S+:(\d+)(?:\s|$)")
+BACKEND_LINE = re.compile(r"^(backend|listen)\s+(\S+)|^([a-z]+)\b")
+
+
+class HaproxyError(Exception):
+    """One line for the user: what is wrong, and what mends it."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server of a backend, as HAProxy sees it now."""
+
+    name: str
+    weight: int
+    state: str
+    check: str
+    ready: bool
+    sessions: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Weights to set, in this order: first those that rise, then those that fall."""
+
+    raises: tuple[tuple[str, int], ...]
+    lowers: tuple[tuple[str, int], ...]
+
+    @property
+    def steps(self) -> tuple[tuple[str, int], ...]:
+        return self.raises + self.lowers
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+
+def parse_states(text: str) -> list[dict[str, str]]:
+    """Rows of `show servers state`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2 or lines[0].strip() != STATE_VERSION or not lines[1].startswith("# "):
+        raise HaproxyError(f"HAProxy's servers state has an unknown form: {text.strip()[:80]!r}")
+    columns = lines[1][2:].split()
+    rows = [line.split(" ") for line in lines[2:]]
+    if any(len(row) != len(columns) for row in rows):
+        raise HaproxyError("HAProxy's servers state is cut off")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def parse_stats(text: str) -> dict[str, dict[str, str]]:
+    """Rows of `show stat` by server name."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or not lines[0].startswith("# "):
+        raise HaproxyError(f"HAProxy's statistics have an unknown form: {text.strip()[:80]!r}")
+    rows = csv.DictReader([lines[0][2:], *lines[1:]])
+    return {row["svname"]: row for row in rows}
+
+
+def passed_check(status: str, code: str) -> bool:
+    """Whether the last health check was made by this process and passed.
+
+    After a restart HAProxy repeats the status of the state file, without the code of an answer, until it has checked.
+    """
+    status = status.removeprefix("* ")
+    return status in ("L4OK", "L6OK") or (status.startswith("L7OK") and code not in ("", "0"))
+
+
+def servers_of(backend: str, states: str, stats: str) -> dict[str, Server]:
+    """Every server of BACKEND from both tables."""
+    figures = parse_stats(stats)
+    found = {}
+    for row in parse_states(states):
+        if row[BACKEND] != backend:
+            continue
+        name = row[SERVER]
+        figure = figures.get(name, {})
+        state = state_of(int(row["srv_op_state"]), int(row["srv_admin_state"]))
+        found[name] = Server(
+            name=name,
+            weight=int(row["srv_uweight"]),
+            state=state,
+            check=describe_check(figure),
+            ready=state == "up" and passed_check(figure.get("check_status", ""), figure.get("check_code", "")),
+            sessions=int(figure.get("scur") or 0),
+        )
+    return found
+
+
+def state_of(operational: int, admin: int) -> str:
+    if admin & MAINTENANCE:
+        return "maintenance"
+    return "drain" if admin & DRAIN else OPERATIONAL.get(operational, "down")
+
+
+def describe_check(figure: Mapping[str, str]) -> str:
+    """The last health check in words: L7OK 200, L4CON Connection refused."""
+    status = figure.get("check_status", "").removeprefix("* ")
+    detail = figure.get("check_code", "") if status.startswith("L7") else figure.get("last_chk", "")
+    return f"{status} {detail}".strip()
+
+
+def refuse_unknown(wanted: Mapping[str, int], servers: Mapping[str, Server], backend: str) -> None:
+    unknown = sorted(set(wanted) - set(servers))
+    if unknown:
+        raise HaproxyError(
+            f"backend {backend} has no server {', '.join(unknown)}; it has {', '.join(sorted(servers)) or 'none'}"
+            " (a new host comes in by: ansible-playbook playbooks/site.yml)"
+        )
+
+
+def read_weights(servers: Mapping[str, Any]) -> dict[str, int]:
+    """Weights as a playbook gives them, where -e makes a number a text."""
+    weights = {}
+    for name, value in sorted(servers.items()):
+        text = str(value)
+        if not text.isdecimal() or int(text) > HEAVIEST:
+            raise HaproxyError(f"weight {text} of {name}: a whole number from 0 to {HEAVIEST} is wanted")
+        weights[str(name)] = int(text)
+    return weights
+
+
+def plan_move(wanted: Mapping[str, int], servers: Mapping[str, Server]) -> Move:
+    """What to set, so that at no moment the backend is left with less than both its shares."""
+    changes = [(name, weight) for name, weight in sorted(wanted.items()) if servers[name].weight != weight]
+    return Move(
+        raises=tuple((name, weight) for name, weight in changes if weight > servers[name].weight),
+        lowers=tuple((name, weight) for name, weight in changes if weight < servers[name].weight),
+    )
+
+
+def not_ready(move: Move, servers: Mapping[str, Server]) -> list[Server]:
+    """Servers that are to get more traffic and cannot take it."""
+    return [servers[name] for name, _weight in move.raises if not servers[name].ready]
+
+
+def configured_ports(config: str) -> dict[tuple[str, str], str]:
+    """Port of each server in a configuration, by backend and name."""
+    ports = {}
+    backend = ""
+    for line in config.splitlines():
+        section = BACKEND_LINE.match(line)
+        server = SERVER_LINE.match(line)
+        if section:
+            backend = section[2] or ""
+        elif server and backend:
+            ports[backend, server[1]] = server[2]
+    return ports
+
+
+def fit_state(states: str, config: str) -> str:
+    """STATES for a process that will start with CONFIG.
+
+    HAProxy takes a server's port from the state file even where the configuration has another, and ignores the whole
+    file, with every weight, for one bad line.
+    """
+    rows = parse_states(states)
+    ports = configured_ports(config)
+    kept = [row | {PORT: ports[key]} for row in rows if (key := (row[BACKEND], row[SERVER])) in ports]
+    columns = states.splitlines()[1]
+    lines = [" ".join(row.values()) for row in kept]
+    return "\n".join([STATE_VERSION, columns, *lines]) + "\n"
+
+
+class Runtime:
+    """The runtime socket."""
+
+    def __init__(self, path: str = SOCKET, timeout: float = 5.0) -> None:
+        self.path = path
+        self.timeout = timeout
+
+    def ask(self, command: str) -> str:
+        """Answer to one command."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self.timeout)
+                connection.connect(self.path)
+                connection.sendall(command.encode() + b"\n")
+                answer = b""
+                while piece := connection.recv(65536):
+                    answer += piece
+        except TimeoutError as error:
+            raise HaproxyError(f"HAProxy does not answer at {self.path}; see: systemctl status haproxy") from error
+        except OSError as error:
+            raise HaproxyError(
+                f"HAProxy cannot be reached at {self.path} ({error.strerror}); start it with: systemctl restart haproxy"
+            ) from error
+        return answer.decode(errors="replace")
+
+    def servers(self, backend: str) -> dict[str, Server]:
+        states = self.ask(f"show servers state {backend}")
+        if "Can't find backend" in states:
+            raise HaproxyError(
+                f"HAProxy has no backend {backend}; write it with: ansible-playbook playbooks/site.yml --limit edge"
+            )
+        return servers_of(backend, states, self.ask(f"show stat {backend} 4 -1"))
+
+    def worker(self) -> str:
+        """The process that answers; each configuration has its own."""
+        found = re.search(r"^Pid: (\d+)$", self.ask("show info"), re.MULTILINE)
+        if not found:
+            raise HaproxyError("HAProxy does not say which process it is")
+        return found[1]
+
+    def set_weight(self, backend: str, server: str, weight: int) -> None:
+        answer = self.ask(f"set weight {backend}/{server} {weight}").strip()
+        if answer:
+            raise HaproxyError(f"HAProxy refused weight {weight} of {backend}/{server}: {answer}")
+
+
+def await_ready(
+    runtime: Runtime,
+    backend: str,
+    wanted: Mapping[str, int],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[dict[str, Server], Move]:
+    """Servers and move once all that rise are ready; an error when they are not in time."""
+    until = clock() + seconds
+    while True:
+        servers = runtime.servers(backend)
+        move = plan_move(wanted, servers)
+        waiting = not_ready(move, servers)
+        if not waiting:
+            return servers, move
+        if clock() >= until:
+            names = ", ".join(f"{server.name} ({server.state}; {server.check or 'no check yet'})" for server in waiting)
+            raise HaproxyError(f"not ready for traffic after {seconds:g} s: {names}; no weight was changed")
+        pause(0.2)
+
+
+def set_weights(
+    runtime: Runtime, backend: str, wanted: Mapping[str, int], seconds: float
+) -> tuple[dict[str, Server], dict[str, Server]]:
+    """Make the weights what is WANTED; servers before and after, read back."""
+    before, move = await_ready(runtime, backend, wanted, seconds)
+    for name, weight in move.steps:
+        runtime.set_weight(backend, name, weight)
+    after = runtime.servers(backend) if move else before
+    wrong = [name for name, weight in sorted(wanted.items()) if name not in after or after[name].weight != weight]
+    if wrong:
+        found = ", ".join(f"{name} has {after[name].weight if name in after else 'gone'}" for name in wrong)
+        raise HaproxyError(f"weights were set and read back otherwise: {found}; something else moves this traffic")
+    return before, after
+
+
+def save_state(runtime: Runtime, state_file: str, config: str) -> bool:
+    """Keep every weight for the next start; whether the file was changed."""
+    text = fit_state(runtime.ask("show servers state"), Path(config).read_text())
+    return replace_state(state_file, text)
+
+
+def reload(
+    runtime: Runtime,
+    signal_master: Callable[[], None],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Have a new process read the configuration; an error when the old one goes on instead.
+
+    A configuration can pass HAProxy's own check and still not start: too few open files, an address that is taken.
+    """
+    before = answering(runtime)
+    signal_master()
+    until = clock() + seconds
+    while answering(runtime) in (before, None):
+        if clock() >= until:
+            raise HaproxyError("HAProxy did not take its new configuration; see: journalctl -u haproxy -n 20")
+        pause(0.05)
+
+
+def answering(runtime: Runtime) -> str | None:
+    try:
+        return runtime.worker()
+    except HaproxyError:
+        return None
+
+
+def fit_state_file(state_file: str, config: str) -> bool:
+    """Make a kept state right for the configuration of now; whether the file was changed."""
+    path = Path(state_file)
+    if not path.exists():
+        return False
+    return replace_state(state_file, fit_state(path.read_text(), Path(config).read_text()))
+
+
+def replace_state(state_file: str, text: str) -> bool:
+    """Write whole or not at all."""
+    path = Path(state_file)
+    if path.exists() and path.read_text() == text:
+        return False
+    unfinished = path.with_name(path.name + ".new")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return True
+
+
+@contextmanager
+def locked(state_file: str) -> Iterator[None]:
+    """One at a time moves traffic or keeps its state."""
+    lock = Path(state_file).with_name(Path(state_file).name + ".lock")
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise HaproxyError(
+            f"{lock} cannot be written ({error.strerror}); install the balancer with:"
+            " ansible-playbook playbooks/site.yml --limit edge"
+        ) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,445 @@
+"""Putting a release into a slot, and starting, migrating, stopping and retiring slots, on the host itself.
+
+Whatever is written is whole or not there: releases are renamed into place, a venv's `.complete` and a slot's
+slot.json come last. What an interrupted run left is found by that and made anew.
+"""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import ctypes
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from ansible_collections.agentfleet.vm.plugins.module_utils import observation, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import MANIFEST, REQUIREMENTS, unpack
+from ansible_collections.agentfleet.vm.plugins.module_utils.identity import redact
+from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
+    SLOTS,
+    Service,
+    instance_names,
+    ports,
+    render_environment,
+)
+
+UV_CACHE = "/var/cache/agentfleet/uv"
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+JOURNAL_LINES = 20
+READY = "/ready"
+# A start may fail once for want of something that is itself starting; a third time it is the release.
+RESTARTS_ALLOWED = 2
+
+
+class HostError(Exception):
+    """What could not be done on this host, and why."""
+
+
+@contextlib.contextmanager
+def locked(service: Service, seconds: int) -> Iterator[None]:
+    """The host's own lock: one writer at a time, whoever started it."""
+
+    def expired(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    with service.lock.open("a+") as file:
+        before = signal.signal(signal.SIGALRM, expired)
+        signal.alarm(max(1, seconds))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except TimeoutError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise HostError(f"{holder} still works on {service.name} after {seconds} s; try again later") from error
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def sync(path: Path) -> None:
+    """Have PATH's file system on the disk before something says that it is whole."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, data: bytes, mode: int) -> None:
+    """Replace PATH at once."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+def link(path: Path, target: str) -> None:
+    """Point PATH at TARGET at once."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+
+
+def compile_bytecode(python: str, directory: Path) -> None:
+    """Spares the first start from compiling; the service itself cannot write here."""
+    if observation.same_interpreter(python):
+        compileall.compile_dir(directory, quiet=2)
+    else:
+        systemd.run(python, "-m", "compileall", "-qq", str(directory))
+
+
+def clear_unfinished(service: Service) -> None:
+    """Remove what interrupted runs left."""
+    if service.releases.is_dir():
+        for path in service.releases.glob(".new-*"):
+            shutil.rmtree(path)
+    for path in service.venvs.iterdir() if service.venvs.is_dir() else ():
+        if not (path / ".complete").exists():
+            shutil.rmtree(path)
+
+
+def install_release(service: Service, release: str, archive: Path, python: str) -> None:
+    """Unpack a verified artifact; renamed into place when whole."""
+    unfinished = service.releases / f".new-{release}"
+    manifest = unpack(archive.read_bytes(), unfinished)
+    if manifest["id"] != release:
+        raise HostError(f"the artifact is release {manifest['id']}, not {release}")
+    compile_bytecode(python, unfinished)
+    sync(unfinished)
+    final = service.releases / release
+    if final.exists():
+        # Not what its id says any more; a release that was whole would not be installed again.
+        shutil.rmtree(final)
+    unfinished.rename(final)
+    os.utime(final)
+
+
+def venv_name(service: Service, release: str, python: str) -> str:
+    manifest = json.loads((service.releases / release / MANIFEST).read_text())
+    return f"{manifest['lock']}-{observation.interpreter_tag(python)}"
+
+
+def install_venv(service: Service, release: str, name: str, python: str) -> None:
+    """The release's dependencies, each verified by its hash; where it will stay, since a venv knows its path."""
+    venv = service.venvs / name
+    settings = {
+        "UV_CACHE_DIR": UV_CACHE,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "SSL_CERT_FILE": AUTHORITIES,
+    }
+    uv = str(service.uv)
+    systemd.run(uv, "venv", "--quiet", "--no-project", "--python", python, str(venv), environment=settings)
+    systemd.run(
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        str(venv / "bin" / "python"),
+        "--require-hashes",
+        "--compile-bytecode",
+        "--requirement",
+        str(service.releases / release / REQUIREMENTS),
+        environment=settings,
+    )
+    sync(venv)
+    write(venv / ".complete", b"", 0o644)
+
+
+def write_slot(service: Service, slot: str, wanted: Wanted, venv: str, port: int) -> None:
+    """Make the slot what is wanted. Its record goes first and comes back last."""
+    directory = service.slot(slot)
+    directory.mkdir(mode=0o755, exist_ok=True)
+    (directory / "slot.json").unlink(missing_ok=True)
+    link(directory / "release", f"../../releases/{wanted.release}")
+    link(directory / "venv", f"../../venvs/{venv}")
+    variables = {**wanted.environment, "AGENT_RELEASE": wanted.release, "AGENT_SLOT": slot}
+    write(directory / "environment", render_environment(variables).encode(), 0o600)
+    write_credentials(service, slot, wanted)
+    for stale in directory.glob(f"{slot}-*.env"):
+        stale.unlink()
+    for name, number in zip(instance_names(slot, wanted.instances), ports(slot, port, wanted.instances), strict=True):
+        write(directory / f"{name}.env", render_environment({"PORT": str(number)}).encode(), 0o600)
+        link(directory.parent / name, slot)
+    record = {
+        "release": wanted.release,
+        "identity": observation.wanted_identity(service, wanted),
+        "instances": wanted.instances,
+        "venv": venv,
+        "installed_at": int(time.time()),
+    }
+    write(directory / "slot.json", json.dumps(record, indent=2).encode() + b"\n", 0o600)
+
+
+def write_credentials(service: Service, slot: str, wanted: Wanted) -> None:
+    """Encrypted files; one that holds its secret already is left, since encrypting anew would change it."""
+    directory = service.slot(slot) / "credentials"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    present = observation.read_secrets(service, slot)
+    for path in directory.iterdir():
+        if path.name not in wanted.secrets:
+            path.unlink()
+    for name, secret in wanted.secrets.items():
+        if present.get(name) != secret:
+            write(directory / name, systemd.encrypt(observation.credential_name(name), secret), 0o600)
+
+
+def install(
+    service: Service, slot: str, wanted: Wanted, port: int, archive: Path | None, python: str
+) -> dict[str, Any]:
+    """Bring release, venv and slot to what is wanted; what is there and whole stays."""
+    clear_unfinished(service)
+    did = []
+    if not observation.release_intact(service, wanted.release):
+        if archive is None:
+            return {"needs_artifact": True, "did": []}
+        install_release(service, wanted.release, archive, python)
+        did.append("release")
+    venv = venv_name(service, wanted.release, python)
+    if not (service.venvs / venv / ".complete").exists():
+        install_venv(service, wanted.release, venv, python)
+        did.append("venv")
+    if not observation.holds(service, slot, wanted, intact=True):
+        cancel_stop(service, slot)
+        stop_units(service, slot)
+        write_slot(service, slot, wanted, venv, port)
+        did.append("slot")
+    return {"needs_artifact": False, "did": did}
+
+
+def change_of(service: Service, slot: str, wanted: Wanted) -> dict[str, Any]:
+    """What installing would change in the slot, by name: for the diff, which must not show a secret."""
+    record = observation.read_record(service, slot)
+    environment = observation.read_environment(service, slot)
+    secrets = observation.read_secrets(service, slot)
+
+    def described(release: object, instances: object, names: Iterable[str], sealed: Iterable[str]) -> str:
+        lines = [f"release: {release or 'none'}", f"instances: {instances or 0}"]
+        lines += [f"variable: {name}" for name in sorted(names)]
+        lines += [f"secret: {name}" for name in sorted(sealed)]
+        return "\n".join(lines) + "\n"
+
+    def marked(before: dict[str, str], after: dict[str, str]) -> list[str]:
+        return [f"{name} (new value)" if name in before and before[name] != after[name] else name for name in after]
+
+    return {
+        "before_header": f"slot {slot}",
+        "after_header": f"slot {slot}",
+        "before": described(record.get("release"), record.get("instances"), environment, secrets),
+        "after": described(
+            wanted.release,
+            wanted.instances,
+            marked(environment, dict(wanted.environment)),
+            marked(secrets, dict(wanted.secrets)),
+        ),
+    }
+
+
+def active_instances(service: Service, slot: str) -> list[str]:
+    units = observation.unit_states(service)
+    return sorted(
+        name
+        for name, unit in units.items()
+        if name.startswith(f"{slot}-") and unit.get("ActiveState") not in ("inactive", "failed")
+    )
+
+
+def boot_instances(service: Service, slot: str) -> list[str]:
+    """Instances that start at boot."""
+    wants = service.unit_file.parent / "multi-user.target.wants"
+    names = (path.name for path in wants.glob(service.slot_pattern(slot)))
+    return sorted(name.split("@", 1)[1].removesuffix(".service") for name in names)
+
+
+def stop_units(service: Service, slot: str) -> bool:
+    """Stop every instance of the slot; each ends its open streams first, as long as its unit allows."""
+    names = active_instances(service, slot)
+    if names:
+        systemd.systemctl("stop", *(service.unit(name) for name in names))
+    return bool(names)
+
+
+def disable(service: Service, slot: str) -> bool:
+    names = boot_instances(service, slot)
+    if names:
+        systemd.systemctl("disable", "--quiet", "--no-reload", *(service.unit(name) for name in names))
+    return bool(names)
+
+
+def stop_pending(service: Service, slot: str) -> bool:
+    timer = f"{service.stop_timer(slot)}.timer"
+    return systemd.show([timer], "ActiveState").get(timer, {}).get("ActiveState") == "active"
+
+
+def cancel_stop(service: Service, slot: str) -> bool:
+    """The slot is used again: it must not be stopped by an earlier deploy's timer."""
+    pending = stop_pending(service, slot)
+    if pending:
+        systemd.systemctl("stop", f"{service.stop_timer(slot)}.timer")
+    return pending
+
+
+def stop_later(service: Service, slot: str, minutes: int) -> None:
+    """Leave the stopping to the host, which does it with or without whoever deploys."""
+    if not minutes:
+        systemd.systemctl("stop", "--no-block", service.slot_pattern(slot))
+        return
+    systemd.run(
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit={service.stop_timer(slot)}",
+        f"--description=Stop {service.name}'s slot {slot}, warm since its last use",
+        f"--on-active={minutes}m",
+        "--timer-property=AccuracySec=5s",
+        "systemctl",
+        "stop",
+        service.slot_pattern(slot),
+    )
+
+
+def ask_ready(address: str, port: int) -> tuple[int, str]:
+    """Status and beginning of the answer; status 0 when there was none."""
+    connection = http.client.HTTPConnection(address.strip("[]"), port, timeout=5)
+    try:
+        connection.request("GET", READY)
+        answer = connection.getresponse()
+        return answer.status, answer.read(500).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def gave_up(units: dict[str, dict[str, str]], restarts_before: dict[str, int]) -> str:
+    """The unit that will not become ready however long one waits, with the reason."""
+    for name, unit in units.items():
+        restarts = int(unit.get("NRestarts") or 0) - restarts_before.get(name, 0)
+        if unit.get("ActiveState") == "failed":
+            return f"{name} failed ({unit.get('Result')})"
+        if restarts > RESTARTS_ALLOWED:
+            return f"{name} ended {restarts} times"
+    return ""
+
+
+def start(
+    service: Service,
+    slot: str,
+    address: str,
+    slot_ports: Sequence[int],
+    ready_seconds: int,
+    secrets: Iterable[str],
+) -> dict[str, Any]:
+    """Start the slot's instances and wait until each says that it is ready."""
+    names = instance_names(slot, len(slot_ports))
+    units = [service.unit(name) for name in names]
+    began = time.time()
+    deadline = time.monotonic() + ready_seconds
+    changed = cancel_stop(service, slot)
+    running = set(active_instances(service, slot))
+    reload_stale(units)
+    if not running.issuperset(names):
+        # A release that crashed here before has left its units refusing to start.
+        systemd.systemctl("reset-failed", service.slot_pattern(slot))
+        systemd.systemctl("start", "--no-block", *units)
+        changed = True
+    if set(boot_instances(service, slot)) != set(names):
+        disable(service, slot)
+        systemd.systemctl("enable", "--quiet", "--no-reload", *units)
+        changed = True
+    shown = systemd.show(units, "NRestarts")
+    restarts = {unit: int(state.get("NRestarts") or 0) for unit, state in shown.items()}
+    waiting = dict(zip(names, slot_ports, strict=True))
+    answers: dict[str, str] = {}
+    while True:
+        for name, number in list(waiting.items()):
+            status, text = ask_ready(address, number)
+            if status == 200:
+                del waiting[name]
+            else:
+                answers[name] = f"{status} {text}" if status else text
+        shown = systemd.show(units, "ActiveState", "NRestarts", "Result")
+        # Another process may answer on the port of a unit that could not have it.
+        if not waiting and all(unit.get("ActiveState") == "active" for unit in shown.values()):
+            return {"changed": changed, "seconds": round(time.time() - began, 1)}
+        lost = gave_up(shown, restarts)
+        if lost or time.monotonic() > deadline:
+            reason = lost or f"not ready within {ready_seconds} s"
+            raise HostError(redact(not_ready(service, units, reason, answers, waiting, began), secrets))
+        # Nothing tells when an HTTP server starts to answer other than asking it.
+        time.sleep(0.2)
+
+
+def not_ready(
+    service: Service,
+    units: Sequence[str],
+    reason: str,
+    answers: dict[str, str],
+    waiting: Iterable[str],
+    since: float,
+) -> str:
+    said = "; ".join(f"{READY} of {name}: {answers[name]}" for name in waiting if name in answers)
+    last = systemd.journal(units, since, JOURNAL_LINES) or "(nothing)"
+    return f"{service.name} did not become ready: {reason}. {said}\nIts last lines:\n{last}"
+
+
+def reload_stale(units: Sequence[str]) -> None:
+    """Have systemd read units that changed since it last did, so that what runs is what the files say."""
+    if any(unit.get("NeedDaemonReload") == "yes" for unit in systemd.show(units, "NeedDaemonReload").values()):
+        systemd.systemctl("daemon-reload")
+
+
+def migrate(service: Service, slot: str, secrets: Iterable[str]) -> list[str]:
+    """Run the release's migration; its last lines, which are the reason where it fails."""
+    unit = service.migrate_unit(slot)
+    began = time.time()
+    reload_stale([unit])
+    try:
+        systemd.systemctl("start", unit)
+    except systemd.CommandError as error:
+        said = systemd.journal([unit], began, JOURNAL_LINES) or str(error)
+        systemd.systemctl("reset-failed", unit)
+        raise HostError(redact(f"the migration of {service.name} failed. Its last lines:\n{said}", secrets)) from error
+    return redact(systemd.journal([unit], began, JOURNAL_LINES), secrets).splitlines()
+
+
+def removable(ordered: Sequence[str], used: Iterable[str], keep: int) -> list[str]:
+    """Releases to remove, of ORDERED oldest first: beyond the newest KEEP, and used by nothing."""
+    newest = set(ordered[-keep:]) if keep else set()
+    return [name for name in ordered if name not in newest and name not in set(used)]
+
+
+def prune(service: Service, keep: int, also: Iterable[str], python: str, check: bool) -> list[str]:
+    """Remove old releases that no slot points at, and the venvs that none of the others needs."""
+    used = {observation.linked(service, slot, "release") for slot in SLOTS} | set(also)
+    gone = removable(observation.installed_releases(service), used, keep)
+    kept = [name for name in observation.installed_releases(service) if name not in gone]
+    venvs = {observation.linked(service, slot, "venv") for slot in SLOTS}
+    for name in kept:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            venvs.add(venv_name(service, name, python))
+    unneeded = [path for path in service.venvs.iterdir() if path.name not in venvs] if service.venvs.is_dir() else []
+    paths = [*(service.releases / name for name in gone), *unneeded]
+    for path in paths if not check else []:
+        shutil.rmtree(path)
+    return [f"{path.parent.name}/{path.name}" for path in paths]

@@ -1,0 +1,328 @@
+"""The plan of a deploy: from what the fleet is and what is asked to an ordered list of steps, or the reason why not.
+
+Pure: no host, no clock. Whoever carries a plan out asks after every step what it came to (`judge`) and, when a step
+failed, for the way back (`undo_of`). Every plan has one shape: make the wanted slots ready, move traffic by a schedule
+of weights, then let the old slots go. A strategy is only another schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, ports, server_names
+
+FULL = 100
+
+Weights = Mapping[str, int]
+Targets = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot of one host; `matches` tells whether it is what the request wants."""
+
+    release: str | None = None
+    matches: bool = False
+    state: str = "empty"
+    active: bool = False
+    enabled: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One agent host as it was observed; `problem` tells why it could not be."""
+
+    name: str
+    problem: str = ""
+    prepared: bool = True
+    migrates: bool = True
+    port: int = 8100
+    instances: int = 1
+    slots: Mapping[str, Slot] = field(default_factory=lambda: {slot: Slot() for slot in SLOTS})
+    has_release: bool = False
+    disk_free_mb: int = 1 << 30
+    ports_taken: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One edge host: the weights of its balancer's servers, and its release store."""
+
+    name: str
+    problem: str = ""
+    weights: Weights = field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+    current: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. `artifact` tells whether the controller has it, `record` whether the edge shall note it."""
+
+    release: str
+    strategy: str = "blue_green"
+    disk_mb: int = 0
+    artifact: bool = True
+    record: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that some hosts do at the same time. A failure of one that is not `critical` stops nothing.
+
+    `slots` names the slot of each host, `servers` the weights to set on each edge.
+    """
+
+    action: str
+    hosts: tuple[str, ...]
+    slots: Targets = field(default_factory=dict)
+    servers: Mapping[str, Weights] = field(default_factory=dict)
+    critical: bool = True
+    undo: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`verdict` is go, nothing or refused; problems name the host that each is about, or none."""
+
+    verdict: str
+    release: str
+    problems: tuple[tuple[str, str], ...] = ()
+    steps: tuple[Step, ...] = ()
+    targets: Targets = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def everything_at_once(agents: Sequence[Agent], targets: Targets) -> list[dict[str, int]]:
+    """All traffic in one move."""
+    return [final_weights(agents, targets)]
+
+
+# Weights of the wanted slots' servers, stage by stage. A strategy is a row here.
+SCHEDULES: Mapping[str, Callable[[Sequence[Agent], Targets], list[dict[str, int]]]] = {
+    "blue_green": everything_at_once,
+}
+
+
+def servers_of(agent: Agent, slot: str) -> list[str]:
+    return server_names(agent.name, slot, agent.instances)
+
+
+def final_weights(agents: Sequence[Agent], targets: Targets) -> dict[str, int]:
+    """All traffic on the wanted slot of every host."""
+    return {
+        server: FULL if slot == targets[agent.name] else 0
+        for agent in agents
+        for slot in SLOTS
+        for server in servers_of(agent, slot)
+    }
+
+
+def make_plan(agents: Sequence[Agent], edges: Sequence[Edge], request: Request) -> Plan:
+    """The plan that brings every agent host to what is asked, with all traffic on it."""
+    if request.strategy not in SCHEDULES:
+        return refused(request, [("", f"strategy={request.strategy} is unknown; allowed: {', '.join(SCHEDULES)}")])
+    problems = unready_hosts(agents, edges)
+    if problems:
+        return refused(request, problems)
+    before = observed_weights(agents, edges)
+    current = next((edge.current for edge in edges if edge.current), None)
+    targets = {agent.name: wanted_slot(agent, before, current) for agent in agents}
+    problems = obstacles(agents, targets, edges, request)
+    if problems:
+        return refused(request, problems)
+    steps = all_steps(agents, edges, targets, before, request)
+    return Plan("go" if steps else "nothing", request.release, (), tuple(steps), targets)
+
+
+def refused(request: Request, problems: Iterable[tuple[str, str]]) -> Plan:
+    return Plan("refused", request.release, tuple(problems))
+
+
+def unready_hosts(agents: Sequence[Agent], edges: Sequence[Edge]) -> list[tuple[str, str]]:
+    """Hosts that nothing can be planned for, each with what mends it."""
+    problems = []
+    for group, hosts in (("agents", agents), ("edge", edges)):
+        if not hosts:
+            problems.append(("", f"the inventory has no host in group {group}: add one, then run site.yml"))
+    problems += [(edge.name, edge.problem) for edge in edges if edge.problem]
+    problems += [(agent.name, agent.problem) for agent in agents if agent.problem]
+    for agent in agents:
+        if not agent.problem and not agent.prepared:
+            problems.append((agent.name, f"{agent.name} is not prepared for the service: run site.yml first"))
+    for edge in edges:
+        missing = [
+            server
+            for agent in agents
+            for slot in SLOTS
+            for server in servers_of(agent, slot)
+            if server not in edge.weights
+        ]
+        if missing and not edge.problem:
+            text = f"the balancer of {edge.name} does not know {', '.join(missing)}: run site.yml first"
+            problems.append((edge.name, text))
+    return problems
+
+
+def obstacles(
+    agents: Sequence[Agent], targets: Targets, edges: Sequence[Edge], request: Request
+) -> list[tuple[str, str]]:
+    """What keeps the wanted slots from being made, found before anything is changed."""
+    problems = []
+    for agent in agents:
+        slot = agent.slots[targets[agent.name]]
+        if not slot.matches and agent.disk_free_mb < request.disk_mb:
+            text = (
+                f"{agent.name} has {agent.disk_free_mb} MB of free disk, fleet_minimum_free_mb wants {request.disk_mb}"
+            )
+            problems.append((agent.name, text))
+        for number in ports(targets[agent.name], agent.port, agent.instances):
+            holder = agent.ports_taken.get(number)
+            if holder:
+                text = f"port {number} of {agent.name} is in use by {holder}: stop that, or choose another agent_port"
+                problems.append((agent.name, text))
+    lacking = [agent.name for agent in agents if not agent.slots[targets[agent.name]].matches and not agent.has_release]
+    if lacking and not request.artifact and not any(request.release in edge.artifacts for edge in edges):
+        text = f"release {request.release} is neither in this controller's cache nor in the edge's store: build it"
+        problems.append((lacking[0], text))
+    return problems
+
+
+def observed_weights(agents: Sequence[Agent], edges: Sequence[Edge]) -> dict[str, int]:
+    """Weight of every server on any edge; a server that an edge lost track of counts with the most it has anywhere."""
+    servers = {server for edge in edges for server in edge.weights}
+    servers |= {server for agent in agents for slot in SLOTS for server in servers_of(agent, slot)}
+    return {server: max(edge.weights.get(server, 0) for edge in edges) for server in sorted(servers)}
+
+
+def slot_weights(host: str, slot: str, weights: Weights) -> dict[str, int]:
+    """The weights of the servers of one slot of HOST."""
+    return {server: weight for server, weight in weights.items() if server.rpartition("-")[0] == f"{host}-{slot}"}
+
+
+def serving(host: str, weights: Weights) -> frozenset[str]:
+    """The slots of HOST that get traffic."""
+    return frozenset(slot for slot in SLOTS if any(slot_weights(host, slot, weights).values()))
+
+
+def wanted_slot(agent: Agent, weights: Weights, current: str | None) -> str:
+    """The slot that shall serve: one that is what is wanted already, else the one that can best be spared."""
+    live = serving(agent.name, weights)
+    matching = [slot for slot in SLOTS if agent.slots[slot].matches]
+    if matching:
+        return max(matching, key=lambda slot: (slot in live, agent.slots[slot].running, agent.slots[slot].enabled))
+
+    def worth(name: str) -> tuple[bool, bool, bool, bool, bool, bool, int]:
+        slot = agent.slots[name]
+        return (
+            name in live and slot.running,
+            name in live,
+            slot.running,
+            slot.active,
+            slot.enabled,
+            slot.release is not None and slot.release == current,
+            sum(slot_weights(agent.name, name, weights).values()),
+        )
+
+    return min(SLOTS, key=worth)
+
+
+def all_steps(
+    agents: Sequence[Agent], edges: Sequence[Edge], targets: Targets, before: Weights, request: Request
+) -> list[Step]:
+    """Every step that is not done already, in order."""
+    by_name = {agent.name: agent for agent in agents}
+    edge_names = tuple(edge.name for edge in edges)
+    slots = {name: by_name[name].slots[slot] for name, slot in targets.items()}
+    final = {**dict.fromkeys(before, 0), **final_weights(agents, targets)}
+
+    install = tuple(name for name, slot in slots.items() if not slot.matches)
+    # A slot must not be in traffic while it is overwritten.
+    overwritten = {f"{name}-{targets[name]}" for name in install}
+    emptied = {server: 0 for server, weight in before.items() if weight and server.rpartition("-")[0] in overwritten}
+    settled = {edge.name: {**edge.weights, **emptied} for edge in edges}
+    moves = any(settled[edge].get(server, 0) != weight for edge in settled for server, weight in final.items())
+    raised = {name for name, slot in targets.items() if any(gains(name, slot, now, final) for now in settled.values())}
+    start = tuple(name for name, slot in slots.items() if name in install or not up(slot) or name in raised)
+    fresh = tuple(name for name in start if name in install or not slots[name].running)
+    serves = {name for name in fresh if any(targets[name] in serving(name, settled[edge]) for edge in settled)}
+    stoppable = {name: targets[name] for name in fresh if name not in serves}
+
+    steps = []
+    if emptied:
+        steps.append(Step("traffic", edge_names, servers=dict.fromkeys(edge_names, emptied)))
+    sources = tuple(edge.name for edge in edges if request.release in edge.artifacts)
+    storing = tuple(name for name in edge_names if (request.artifact or sources) and name not in sources)
+    if not request.artifact and (storing or any(not by_name[name].has_release for name in install)):
+        steps.append(Step("fetch", sources[:1]))
+    if storing:
+        steps.append(Step("store", storing))
+    if install:
+        steps.append(Step("install", install, slots={name: targets[name] for name in install}))
+    migrating = tuple(name for name in fresh if by_name[name].migrates)[:1]
+    if migrating:
+        steps.append(Step("migrate", migrating, slots={name: targets[name] for name in migrating}))
+    if start:
+        back = (Step("stop", tuple(stoppable), slots=stoppable),) if stoppable else ()
+        steps.append(Step("start", start, slots={name: targets[name] for name in start}, undo=back))
+    if moves:
+        previous: Mapping[str, Weights] = settled
+        for weights in SCHEDULES[request.strategy](agents, targets):
+            stage = {edge: {**dict.fromkeys(before, 0), **weights} for edge in edge_names}
+            back = (Step("traffic", edge_names, servers=previous),)
+            steps.append(Step("traffic", edge_names, servers=stage, undo=back))
+            previous = stage
+    if request.record and (fresh or any(edge.current != request.release for edge in edges)):
+        steps.append(Step("record", edge_names, critical=False))
+    retire = {name: other(slot) for name, slot in targets.items() if to_retire(by_name[name], other(slot), final)}
+    if retire:
+        steps.append(Step("retire", tuple(retire), slots=retire, critical=False))
+    return steps
+
+
+def up(slot: Slot) -> bool:
+    """Whether the slot runs and will after a reboot."""
+    return slot.running and slot.enabled
+
+
+def gains(host: str, slot: str, before: Weights, after: Weights) -> bool:
+    """Whether a slot of HOST gets more traffic than it has."""
+    return any(weight > before.get(server, 0) for server, weight in slot_weights(host, slot, after).items())
+
+
+def to_retire(agent: Agent, slot: str, final: Weights) -> bool:
+    """Whether a slot without traffic still starts at boot."""
+    return slot not in serving(agent.name, final) and agent.slots[slot].enabled
+
+
+def judge(step: Mapping[str, Any], results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The hosts at which a step failed, each with what it said; a host that said nothing has failed."""
+    problems = []
+    for host in step["hosts"]:
+        result = results.get(host)
+        if not isinstance(result, Mapping) or result.get("skipped"):
+            problems.append((host, "gave no result"))
+        elif result.get("unreachable"):
+            problems.append((host, f"could not be reached: {first_line(result.get('msg'))}"))
+        elif result.get("failed"):
+            problems.append((host, str(result.get("msg", "failed without a reason")).strip()))
+    return problems
+
+
+def first_line(text: object) -> str:
+    """The reason in a message, without what Ansible puts before it."""
+    line = next(iter(str(text or "").strip().splitlines()), "no reason given")
+    return line.rpartition("can be reached over ssh: ")[2].removeprefix("Task failed: ")
+
+
+def undo_of(steps: Sequence[Mapping[str, Any]], failed: int) -> list[Mapping[str, Any]]:
+    """The way back once step number FAILED came to nothing: what was begun last is undone first."""
+    return [back for step in reversed(steps[: failed + 1]) for back in step["undo"]]

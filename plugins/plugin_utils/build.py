@@ -1,0 +1,177 @@
+"""Making a release's artifact on the controller, and finding one that was made before."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.agentfleet.vm.plugins.module_utils import artifact as made
+from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError, File
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID
+
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An app's files, and what is known of where they come from."""
+
+    files: Mapping[str, File]
+    commit: str = ""
+    uncommitted: tuple[str, ...] = ()
+
+
+def default_cache() -> Path:
+    """The checkout's own cache; an installed collection may be read-only or replaced, so it has the user's."""
+    return COLLECTION / ".build" if (COLLECTION / ".git").exists() else Path.home() / ".cache" / "agentfleet"
+
+
+def builder() -> str:
+    """Who works on this controller."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    settings = {**os.environ, "LC_ALL": "C.UTF-8", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            check=False,
+            env=settings,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise ArtifactError("git is not installed on this controller: apt install git") from error
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Git's reason; the first line names it, the others advise."""
+    return next(iter(done.stderr.decode(errors="replace").strip().splitlines()), f"exit status {done.returncode}")
+
+
+def tracked(directory: Path) -> bool:
+    """Whether DIRECTORY is part of a git checkout, not merely somewhere below one that ignores it."""
+    if not any((parent / ".git").exists() for parent in (directory, *directory.parents)):
+        return False
+    inside = git(directory, "rev-parse", "--is-inside-work-tree")
+    if inside.returncode:
+        raise ArtifactError(f"{directory}: {said(inside)}")
+    return git(directory, "check-ignore", "--quiet", ".").returncode != 0
+
+
+def read_source(directory: Path, include: Sequence[str]) -> Source:
+    """What makes the release: from git's last commit, else from the tree as it lies there."""
+    if not directory.is_dir():
+        raise ArtifactError(f"there is no directory {directory} on this controller (agent_source)")
+    if not tracked(directory):
+        left_out = [pattern for pattern in made.NOT_SHIPPED if pattern not in include]
+        return Source(made.belonging(made.files_of_tree(directory, left_out), include, tracked=False))
+    archive = git(directory, "archive", "--format=tar", "HEAD")
+    if archive.returncode:
+        raise ArtifactError(f"git archive HEAD in {directory}: {said(archive)}; commit the app first")
+    files = made.belonging(made.files_of_tar(archive.stdout), include, tracked=True)
+    if not files:
+        raise ArtifactError(f"git has no files of {directory} in its last commit: commit the app first")
+    status = git(directory, "status", "--porcelain", "--", ".").stdout.decode(errors="replace")
+    return Source(
+        files=files,
+        commit=git(directory, "rev-parse", "HEAD").stdout.decode().strip(),
+        uncommitted=tuple(line[3:] for line in status.splitlines()),
+    )
+
+
+def version_of(files: Mapping[str, File]) -> str:
+    """The app's version by its own pyproject.toml."""
+    try:
+        project = tomllib.loads(files["pyproject.toml"].data.decode())["project"]
+        return str(project["version"])
+    except (KeyError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return "0"
+
+
+def describe(manifest: Mapping[str, Any], data: bytes, source: Source) -> dict[str, Any]:
+    """What is told and kept beside the artifact; not inside, where it would make its bytes differ by builder."""
+    return {
+        **manifest,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "files": len(source.files),
+        "commit": source.commit,
+        "built_by": builder(),
+    }
+
+
+def keep(cache: Path, description: Mapping[str, Any], data: bytes) -> tuple[Path, bool]:
+    """Path of the artifact in the cache, and whether it was not there before."""
+    path = cache / f"{description['id']}.tar.gz"
+    if path.is_file() and path.read_bytes() == data and kept_description(path, description["sha256"]):
+        return path, False
+    cache.mkdir(parents=True, exist_ok=True)
+    replace(cache / f"{description['id']}.json", (json.dumps(description, indent=2) + "\n").encode())
+    replace(path, data)
+    return path, True
+
+
+def replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def build(source: Path, include: Sequence[str], label: str, cache: Path, check: bool) -> dict[str, Any]:
+    """One artifact of the app, kept in the cache."""
+    if label and not made.LABEL.match(label):
+        raise ArtifactError(f"label={label}: at most 31 lower-case letters, digits, dots or dashes")
+    app = read_source(source, include)
+    made.check_files(app.files, str(source))
+    manifest, data = made.pack(app.files, version_of(app.files), label)
+    description = describe(manifest, data, app)
+    result: dict[str, Any] = {"release": description, "available": True, "uncommitted": list(app.uncommitted)}
+    if check:
+        path = cache / f"{description['id']}.tar.gz"
+        return {**result, "changed": not path.is_file(), "path": str(path) if path.is_file() else ""}
+    path, changed = keep(cache, description, data)
+    return {**result, "changed": changed, "path": str(path)}
+
+
+def find(artifact: str, cache: Path) -> dict[str, Any]:
+    """An artifact that was made before: a file, or the id of one in the cache; its path is empty when not there."""
+    path = Path(artifact).expanduser()
+    if not path.is_file():
+        if not RELEASE_ID.match(artifact):
+            raise ArtifactError(f"artifact={artifact} is neither a file on this controller nor a release's id")
+        path = cache / f"{artifact}.tar.gz"
+        if not path.is_file():
+            return {"changed": False, "path": "", "available": False, "release": {"id": artifact}, "uncommitted": []}
+    data = path.read_bytes()
+    try:
+        manifest, files = made.read_artifact(data)
+    except ArtifactError as error:
+        raise ArtifactError(f"artifact {path} is damaged: {error}; build it again") from error
+    description = describe(manifest, data, Source(files))
+    return {
+        "changed": False,
+        "path": str(path.resolve()),
+        "available": True,
+        "release": kept_description(path, description["sha256"]) or description,
+        "uncommitted": [],
+    }
+
+
+def kept_description(path: Path, sha256: str) -> dict[str, Any] | None:
+    """What was noted of an artifact when it was built, if that is beside it."""
+    try:
+        known = json.loads(path.with_name(f"{path.name.removesuffix('.tar.gz')}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) and known.get("sha256") == sha256 else None

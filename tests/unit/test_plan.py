@@ -1,0 +1,363 @@
+"""The plan of a deploy: a table of states with what must come of each, and properties over all states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
+    FULL,
+    Agent,
+    Edge,
+    Plan,
+    Request,
+    Slot,
+    Step,
+    judge,
+    make_plan,
+    serving,
+    undo_of,
+)
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, server_names
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+OLD, NEW = "1.0-000000000001", "2.0-000000000002"
+LIVE = Slot(OLD, state="running", active=True, enabled=True)
+WARM = Slot(OLD, state="running", active=True)
+WANTED = Slot(NEW, matches=True, state="running", active=True, enabled=True)
+INSTALLED = Slot(NEW, matches=True, state="stopped")
+
+
+def weights(instances: int = 1, **full: str) -> dict[str, int]:
+    """weights(agent1="blue", agent2="green"): those slots have all traffic."""
+    return {
+        server: FULL if slot in live.split("+") else 0
+        for host, live in full.items()
+        for slot in SLOTS
+        for server in server_names(host, slot, instances)
+    }
+
+
+def edge(**full: str) -> Edge:
+    return Edge("edge1", weights=weights(**full), artifacts=(OLD,), current=OLD)
+
+
+def agent(name: str, blue: Slot = LIVE, green: Slot | None = None, **more: Any) -> Agent:
+    return Agent(name, slots={"blue": blue, "green": green or Slot()}, **more)
+
+
+def shape(plan: Plan) -> list[str]:
+    def named(step: Step) -> str:
+        return ",".join(f"{host}:{step.slots[host]}" if step.slots else host for host in step.hosts)
+
+    return [f"{step.action} {named(step)}" for step in plan.steps]
+
+
+def test_first_deploy() -> None:
+    fleet = [agent("agent1", Slot()), agent("agent2", Slot())]
+    plan = make_plan(fleet, [Edge("edge1", weights=weights(agent1="", agent2=""))], Request(NEW))
+    assert shape(plan) == [
+        "store edge1",
+        "install agent1:blue,agent2:blue",
+        "migrate agent1:blue",
+        "start agent1:blue,agent2:blue",
+        "traffic edge1",
+        "record edge1",
+    ]
+    assert plan.steps[4].servers == {"edge1": weights(agent1="blue", agent2="blue")}
+
+
+def test_code_only_deploy_goes_to_the_idle_slots_and_retires_the_others() -> None:
+    fleet = [agent("agent1"), agent("agent2", Slot(), LIVE)]
+    plan = make_plan(fleet, [edge(agent1="blue", agent2="green")], Request(NEW))
+    assert shape(plan) == [
+        "store edge1",
+        "install agent1:green,agent2:blue",
+        "migrate agent1:green",
+        "start agent1:green,agent2:blue",
+        "traffic edge1",
+        "record edge1",
+        "retire agent1:blue,agent2:green",
+    ]
+    assert [step.critical for step in plan.steps] == [True, True, True, True, True, False, False]
+
+
+def test_what_already_runs_needs_nothing() -> None:
+    fleet = [agent("agent1", WANTED, WARM), agent("agent2", WARM, WANTED)]
+    there = Edge("edge1", weights=weights(agent1="blue", agent2="green"), artifacts=(NEW,), current=NEW)
+    plan = make_plan(fleet, [there], Request(NEW))
+    assert (plan.verdict, plan.steps) == ("nothing", ())
+
+
+def test_a_service_without_migration_and_with_two_instances() -> None:
+    fleet = [agent("agent1", Slot(), migrates=False, instances=2)]
+    plan = make_plan(fleet, [Edge("edge1", weights=weights(2, agent1=""), artifacts=(NEW,))], Request(NEW))
+    assert shape(plan) == ["install agent1:blue", "start agent1:blue", "traffic edge1", "record edge1"]
+    assert plan.steps[2].servers == {"edge1": weights(2, agent1="blue")}
+
+
+def test_a_host_that_lacks_the_release_joins_and_the_others_stay() -> None:
+    fleet = [agent("agent1", WANTED), agent("agent2", Slot())]
+    there = Edge("edge1", weights=weights(agent1="blue", agent2=""), artifacts=(NEW,), current=NEW)
+    plan = make_plan(fleet, [there], Request(NEW, record=False))
+    assert shape(plan) == ["install agent2:blue", "migrate agent2:blue", "start agent2:blue", "traffic edge1"]
+
+
+def test_traffic_that_was_interrupted_half_way_is_moved_to_its_end() -> None:
+    fleet = [agent("agent1", LIVE, WANTED), agent("agent2", LIVE, WANTED)]
+    half = Edge("edge1", weights=weights(agent1="blue+green", agent2="blue"), artifacts=(NEW,), current=OLD)
+    plan = make_plan(fleet, [half], Request(NEW))
+    assert shape(plan) == ["start agent2:green", "traffic edge1", "record edge1", "retire agent1:blue,agent2:blue"]
+    assert plan.steps[1].servers == {"edge1": weights(agent1="green", agent2="green")}
+
+
+def test_a_third_release_over_a_half_moved_one_first_empties_what_it_overwrites() -> None:
+    half_new = replace(LIVE, release=NEW)
+    fleet = [agent("agent1", LIVE, half_new), agent("agent2", LIVE, half_new)]
+    plan = make_plan(fleet, [edge(agent1="blue+green", agent2="blue")], Request("3.0-000000000003"))
+    assert shape(plan) == [
+        "traffic edge1",
+        "store edge1",
+        "install agent1:green,agent2:green",
+        "migrate agent1:green",
+        "start agent1:green,agent2:green",
+        "traffic edge1",
+        "record edge1",
+        "retire agent1:blue,agent2:blue",
+    ]
+    assert plan.steps[0].servers == {"edge1": {"agent1-green-1": 0}}
+
+
+def test_a_live_slot_that_died_is_not_what_gets_overwritten_unless_nothing_else_is_left() -> None:
+    dead = replace(LIVE, state="failed", active=False)
+    plan = make_plan([agent("agent1", dead, WARM)], [edge(agent1="blue+green")], Request(NEW))
+    assert plan.targets == {"agent1": "blue"}
+    plan = make_plan([agent("agent1", dead)], [edge(agent1="blue")], Request(NEW))
+    assert plan.targets == {"agent1": "green"}
+
+
+def test_the_way_back_stops_only_slots_that_the_deploy_started() -> None:
+    dead = replace(WANTED, state="failed", active=False)
+    fleet = [agent("agent1", dead), agent("agent2", LIVE, replace(WANTED, enabled=False)), agent("agent3", LIVE)]
+    there = Edge("edge1", weights=weights(agent1="blue", agent2="blue", agent3="blue"), current=OLD)
+    start = next(step for step in make_plan(fleet, [there], Request(NEW)).steps if step.action == "start")
+    assert start.hosts == ("agent1", "agent2", "agent3")
+    assert [back.slots for back in start.undo] == [{"agent3": "green"}]
+
+
+def test_servers_of_hosts_that_left_the_inventory_lose_their_traffic() -> None:
+    there = Edge("edge1", weights=weights(agent1="blue", gone="blue"), artifacts=(NEW,), current=NEW)
+    plan = make_plan([agent("agent1", WANTED)], [there], Request(NEW))
+    assert shape(plan) == ["traffic edge1"]
+    assert plan.steps[0].servers["edge1"]["gone-blue-1"] == 0
+
+
+def test_two_edges_that_disagree_are_brought_to_the_same() -> None:
+    one = Edge("edge1", weights=weights(agent1="blue"), artifacts=(NEW,), current=NEW)
+    two = Edge("edge2", weights=weights(agent1="green"), artifacts=(NEW,), current=NEW)
+    plan = make_plan([agent("agent1", WANTED, WARM)], [one, two], Request(NEW))
+    assert shape(plan) == ["start agent1:blue", "traffic edge1,edge2"]
+
+
+REFUSALS = [
+    ("strategy", {"request": Request(NEW, strategy="yolo")}, "allowed: blue_green"),
+    ("no agents", {"agents": []}, "no host in group agents"),
+    ("no edge", {"edges": []}, "no host in group edge"),
+    ("unreachable", {"agents": [agent("agent1", problem="agent1 cannot be reached: no route")]}, "cannot be reached"),
+    ("bare", {"agents": [agent("agent1", prepared=False)]}, "run site.yml first"),
+    ("balancer", {"edges": [Edge("edge1", weights={})]}, "does not know agent1-blue-1, agent1-green-1"),
+    ("disk", {"agents": [agent("agent1", disk_free_mb=10)], "request": Request(NEW, disk_mb=99)}, "10 MB of free disk"),
+    ("port", {"agents": [agent("agent1", ports_taken={8150: "nginx"})]}, "port 8150 of agent1 is in use by nginx"),
+    ("no artifact", {"request": Request(NEW, artifact=False)}, "build it"),
+]
+
+
+@pytest.mark.parametrize(("case", "change", "says"), REFUSALS, ids=[case for case, *_ in REFUSALS])
+def test_refusals_change_nothing_and_name_what_mends_it(case: str, change: dict[str, Any], says: str) -> None:
+    state: dict[str, Any] = {"agents": [agent("agent1")], "edges": [edge(agent1="blue")], "request": Request(NEW)}
+    state.update(change)
+    plan = make_plan(state["agents"], state["edges"], state["request"])
+    assert (plan.verdict, plan.steps) == ("refused", ())
+    assert len(plan.problems) == 1
+    assert says in plan.problems[0][1]
+
+
+def test_a_port_of_the_other_slot_or_a_full_disk_do_not_matter_where_nothing_is_installed() -> None:
+    held = agent("agent1", WANTED, disk_free_mb=1, ports_taken={8150: "nginx"})
+    there = Edge("edge1", weights=weights(agent1="blue"), artifacts=(NEW,), current=NEW)
+    assert make_plan([held], [there], Request(NEW, disk_mb=500)).verdict == "nothing"
+
+
+def test_an_artifact_that_only_the_edge_has_will_do() -> None:
+    there = Edge("edge1", weights=weights(agent1="blue"), artifacts=(NEW,), current=OLD)
+    plan = make_plan([agent("agent1")], [there], Request(NEW, artifact=False))
+    assert shape(plan)[:2] == ["fetch edge1", "install agent1:green"]
+    plan = make_plan([agent("agent1", has_release=True)], [there], Request(NEW, artifact=False))
+    assert shape(plan)[0] == "install agent1:green"
+
+
+def test_judging_takes_a_missing_result_for_a_failure() -> None:
+    step = {"hosts": ["a", "b", "c", "d", "e"]}
+    results = {
+        "a": {"changed": True},
+        "b": {"failed": True, "msg": "no disk"},
+        "c": {"unreachable": True, "msg": "no route\nmore"},
+        "d": {"skipped": True},
+    }
+    assert judge(step, results) == [
+        ("b", "no disk"),
+        ("c", "could not be reached: no route"),
+        ("d", "gave no result"),
+        ("e", "gave no result"),
+    ]
+
+
+# A world of hosts, on which plans are carried out with failures at will.
+
+
+@dataclass
+class World:
+    agents: dict[str, Agent]
+    edges: dict[str, Edge]
+    request: Request
+    unready: list[str] = field(default_factory=list)
+
+    def set_slot(self, host: str, name: str, slot: Slot) -> None:
+        self.agents[host] = replace(self.agents[host], slots={**self.agents[host].slots, name: slot})
+
+    def change(self, host: str, name: str, **fields: Any) -> None:
+        self.set_slot(host, name, replace(self.agents[host].slots[name], **fields))
+
+    def do(self, step: Step) -> None:
+        for host in step.hosts:
+            self.do_on(step, host)
+
+    def do_on(self, step: Step, host: str) -> None:
+        name = step.slots.get(host, "")
+        if step.action == "traffic":
+            self.move(self.edges[host], step)
+        elif step.action == "fetch":
+            assert self.request.release in self.edges[host].artifacts
+        elif step.action == "store":
+            edge = self.edges[host]
+            self.edges[host] = replace(edge, artifacts=(*edge.artifacts, self.request.release))
+        elif step.action == "record":
+            self.edges[host] = replace(self.edges[host], current=self.request.release)
+        elif step.action == "install":
+            # Overwriting stops the slot, so it must not serve.
+            assert not any(name in serving(host, edge.weights) for edge in self.edges.values())
+            self.set_slot(host, name, Slot(self.request.release, matches=True, state="stopped"))
+        elif step.action == "start":
+            assert self.agents[host].slots[name].matches
+            self.change(host, name, state="running", active=True, enabled=True)
+        elif step.action == "stop":
+            assert not any(name in serving(host, edge.weights) for edge in self.edges.values())
+            self.change(host, name, state="stopped", active=False, enabled=False)
+        elif step.action == "retire":
+            assert not any(name in serving(host, edge.weights) for edge in self.edges.values())
+            self.change(host, name, enabled=False)
+
+    def move(self, edge: Edge, step: Step) -> None:
+        for host in self.agents:
+            gained = serving(host, step.servers[edge.name]) - serving(host, edge.weights)
+            self.unready += [f"{host}-{slot}" for slot in gained if not self.agents[host].slots[slot].running]
+        self.edges[edge.name] = replace(edge, weights={**edge.weights, **step.servers[edge.name]})
+
+    def plan(self) -> Plan:
+        return make_plan(list(self.agents.values()), list(self.edges.values()), self.request)
+
+    def releases_serving(self) -> set[str | None]:
+        return {
+            self.agents[host].slots[slot].release
+            for edge in self.edges.values()
+            for host in self.agents
+            for slot in serving(host, edge.weights)
+        }
+
+
+slots = st.builds(
+    Slot,
+    release=st.sampled_from([None, OLD, NEW]),
+    matches=st.booleans(),
+    state=st.sampled_from(["empty", "damaged", "stopped", "starting", "running", "failed"]),
+    active=st.booleans(),
+    enabled=st.booleans(),
+).map(
+    lambda slot: (
+        slot if slot.release == NEW and slot.state not in ("empty", "damaged") else replace(slot, matches=False)
+    )
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    instances = draw(st.integers(1, 2))
+    names = [f"agent{number}" for number in range(1, draw(st.integers(1, 4)) + 1)]
+    # One that left the inventory may still be in traffic.
+    servers = [name for host in [*names, "gone"] for slot in SLOTS for name in server_names(host, slot, instances)]
+    edges = {}
+    for name in [f"edge{number}" for number in range(1, draw(st.integers(1, 2)) + 1)]:
+        given_weights = {server: draw(st.sampled_from([0, 0, 5, 100])) for server in servers}
+        edges[name] = Edge(
+            name,
+            weights=given_weights,
+            artifacts=draw(st.sampled_from([(), (OLD,), (NEW,)])),
+            current=draw(st.sampled_from([None, OLD, NEW])),
+        )
+    agents = {}
+    for name in names:
+        both = {slot: draw(slots) for slot in SLOTS}
+        agents[name] = Agent(name, slots=both, has_release=draw(st.booleans()), instances=instances)
+    had = any(NEW in edge.artifacts for edge in edges.values())
+    return World(agents, edges, Request(NEW, record=draw(st.booleans()), artifact=draw(st.booleans()) or not had))
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds())
+def test_from_any_state_all_traffic_ends_on_one_release_and_a_second_run_has_nothing_to_do(world: World) -> None:
+    plan = world.plan()
+    assert plan.verdict in ("go", "nothing")
+    for step in plan.steps:
+        world.do(step)
+    assert world.unready == []
+    assert world.releases_serving() == {NEW}
+    for edge in world.edges.values():
+        assert edge.weights["gone-blue-1"] == edge.weights["gone-green-1"] == 0
+        for host in world.agents:
+            assert serving(host, edge.weights) == {plan.targets[host]}
+    for host, slot in plan.targets.items():
+        assert world.agents[host].slots[slot].enabled
+        assert not world.agents[host].slots[other(slot)].enabled
+    again = world.plan()
+    assert (again.verdict, again.steps) == ("nothing", ())
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds(), st.integers(0, 7), st.integers(0, 4))
+def test_wherever_a_step_fails_the_way_back_never_stops_what_serves(world: World, at: int, done: int) -> None:
+    before = {name: dict(edge.weights) for name, edge in world.edges.items()}
+    plan = world.plan()
+    steps = [step.__dict__ for step in plan.steps]
+    for number, step in enumerate(plan.steps):
+        if number != at:
+            world.do(step)
+            continue
+        # It fails: only some of its hosts had done it.
+        for host in step.hosts[:done]:
+            world.do_on(step, host)
+        if not step.critical:
+            break
+        for back in undo_of(steps, number):
+            world.do(back)
+        emptied = {host for part in plan.steps[:1] if not part.undo and part.action == "traffic" for host in part.hosts}
+        if not emptied:
+            assert {name: edge.weights for name, edge in world.edges.items()} == before
+        break
+    # And whatever was left, the next run brings it to its end.
+    world.unready.clear()
+    for step in world.plan().steps:
+        world.do(step)
+    assert world.releases_serving() == {NEW}
+    assert world.unready == []

@@ -1,0 +1,66 @@
+"""The generated reference is current, and whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.agentfleet.vm.plugins.module_utils.plan import SCHEDULES
+from ansible_collections.agentfleet.vm.plugins.module_utils.variables import ROLES_OF_GROUPS
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import load_known
+
+TOP = Path(__file__).resolve().parents[2]
+PAGE = TOP / "docs/reference/variables.md"
+KNOWN = load_known()
+
+
+def test_the_page_is_current():
+    done = subprocess.run([sys.executable, TOP / "tests/tools/reference.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("role", sorted(KNOWN.roles))
+def test_every_variable_is_described(role):
+    text = PAGE.read_text(encoding="utf-8")
+    for name, option in KNOWN.roles[role].items():
+        assert f"| `{name}` |" in text
+        assert option.description, name
+
+
+@pytest.mark.parametrize("role", sorted(KNOWN.roles))
+def test_a_roles_variables_carry_its_name(role):
+    assert [name for name in KNOWN.roles[role] if not name.startswith(f"{role}_")] == []
+
+
+def plays():
+    return [play for play in yaml.safe_load((TOP / "playbooks/site.yml").read_text()) if "hosts" in play]
+
+
+def test_preflight_knows_which_roles_site_gives_to_whom():
+    given = {}
+    for play in plays():
+        roles = [entry["role"].removeprefix("agentfleet.vm.") for entry in play.get("roles", [])]
+        if roles:
+            given[play["hosts"]] = tuple(roles)
+    assert given == {group: roles for group, roles in ROLES_OF_GROUPS.items() if roles}
+
+
+def playbooks():
+    # Preflight alone speaks for site.
+    return {path.stem for path in (TOP / "playbooks").glob("*.yml")} - {"preflight"}
+
+
+def test_every_playbook_says_which_options_it_takes():
+    assert set(KNOWN.playbooks) == playbooks()
+
+
+@pytest.mark.parametrize("playbook", sorted(playbooks()))
+def test_an_option_that_is_announced_is_used(playbook):
+    text = (TOP / f"playbooks/{playbook}.yml").read_text()
+    text += "".join(path.read_text() for path in (TOP / "playbooks/tasks").rglob("*.yml"))
+    assert [name for name in KNOWN.playbooks.get(playbook, {}) if name not in text] == []
+
+
+def test_the_strategies_offered_are_those_there_are():
+    assert KNOWN.playbooks["deploy"]["strategy"].choices == tuple(SCHEDULES)

@@ -1,0 +1,191 @@
+"""The fleet's status: document, table and what needs attention."""
+
+import pytest
+from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
+from ansible_collections.agentfleet.vm.plugins.modules.host_status import operating_system
+
+OLD, NEW = "agent-111111111111", "agent-222222222222"
+
+
+def server(name, weight=0, ready=True):
+    state, check = ("up", "L7OK 200") if ready else ("down", "L4CON Connection refused")
+    return {"name": name, "weight": weight, "ready": ready, "state": state, "check": check, "sessions": 0}
+
+
+def edge(*servers, **changes):
+    traffic = {each["name"]: each for each in servers}
+    seen = {"os": "Debian 13", "disk_free_percent": 70, "slots": None, "traffic": traffic, "release": NEW}
+    return {**seen, "certificate_days": 364, "problems": [], **changes}
+
+
+def agent(blue=(OLD, "running"), green=(NEW, "running"), **changes):
+    slots = {
+        name: {"release": release, "state": state} for name, (release, state) in (("blue", blue), ("green", green))
+    }
+    seen = {"os": "Debian 12", "disk_free_percent": 50, "slots": slots, "traffic": None, "release": None}
+    return {**seen, "certificate_days": None, "problems": [], **changes}
+
+
+def fleet(edge1, agent1=None, agent2=None):
+    results = {"edge1": (["edge"], edge1), "agent1": (["agents"], agent1), "agent2": (["agents"], agent2)}
+    return [read_host(name, groups, result) for name, (groups, result) in results.items() if result is not None]
+
+
+def canary(new=5, ready=True):
+    return edge(
+        server("agent1-blue-1", 100 - new),
+        server("agent1-green-1", new),
+        server("agent2-blue-1", 100 - new, ready),
+        server("agent2-green-1", new),
+    )
+
+
+def test_the_document_has_every_key_and_null_for_what_is_not_known():
+    document = compose("lab", fleet(canary(0), agent(), agent()))
+    assert list(document) == [
+        "fleet",
+        "release",
+        "traffic",
+        "hosts",
+        "lease",
+        "rollout",
+        "certificate_days",
+        "last_backup_hours",
+    ]
+    assert document["fleet"] == "lab"
+    assert document["release"] == NEW, "what the edge noted"
+    assert document["traffic"] == {OLD: 1.0}
+    assert document["certificate_days"] == 364
+    assert document["lease"] is document["rollout"] is document["last_backup_hours"] is None
+    assert document["hosts"][0] == {
+        "name": "edge1",
+        "groups": ["edge"],
+        "reachable": True,
+        "os": "Debian 13",
+        "slots": None,
+        "disk_free_percent": 70,
+    }
+    assert document["hosts"][1]["slots"] == {
+        "blue": {"release": OLD, "state": "running", "weight": 100},
+        "green": {"release": NEW, "state": "running", "weight": 0},
+    }
+
+
+def test_shares_are_those_of_releases_over_all_hosts():
+    assert compose("lab", fleet(canary(5), agent(), agent()))["traffic"] == {OLD: 0.95, NEW: 0.05}
+
+
+def test_servers_that_are_down_answer_nothing():
+    hosts = fleet(canary(50, ready=False), agent(), agent())
+    assert compose("lab", hosts)["traffic"] == {OLD: 0.3333, NEW: 0.6667}
+    assert compose("lab", hosts)["hosts"][2]["slots"]["blue"]["state"] == "unhealthy"
+    assert problems(hosts) == {
+        "agent2": "agent2-blue-1 should answer and is down (L4CON Connection refused)",
+    }
+
+
+def test_several_instances_of_a_slot_are_one_weight():
+    hosts = fleet(edge(server("agent1-green-1", 60), server("agent1-green-2", 40)), agent())
+    assert compose("lab", hosts)["hosts"][1]["slots"]["green"]["weight"] == 100
+
+
+def test_before_the_first_deploy_there_is_no_release_and_no_traffic():
+    empty = agent(blue=(None, "empty"), green=(None, "empty"))
+    hosts = fleet(edge(server("agent1-blue-1", ready=False), release=None), empty)
+    document = compose("lab", hosts)
+    assert (document["release"], document["traffic"]) == (None, {})
+    assert problems(hosts) == {}
+    assert table("lab", hosts)[0] == "fleet lab   release none yet   no traffic"
+
+
+def test_a_release_that_nobody_noted_is_the_only_one_that_answers():
+    hosts = fleet(edge(server("agent1-blue-1", 100), release=None), agent())
+    assert compose("lab", hosts)["release"] == OLD
+
+
+def test_an_edge_that_cannot_tell_makes_traffic_unknown():
+    mend = "HAProxy cannot be reached at s; start it with: systemctl restart haproxy"
+    hosts = fleet(edge(traffic=None, problems=[mend]), agent())
+    document = compose("lab", hosts)
+    assert document["traffic"] is None
+    assert document["hosts"][1]["slots"]["blue"]["weight"] is None
+    assert problems(hosts) == {"edge1": mend}
+    assert "traffic not known" in table("lab", hosts)[0]
+
+
+@pytest.mark.parametrize(
+    ("result", "reachable", "words"),
+    [
+        ({"unreachable": True, "msg": "no route\nmore"}, False, "cannot be reached (no route); try: ansible agent1 -m"),
+        (
+            {
+                "unreachable": True,
+                "msg": 'Task failed: Data could not be sent to remote host "10.0.0.1". Make sure this host can be'
+                " reached over ssh: ssh: connect to host 10.0.0.1 port 22: No route to host",
+            },
+            False,
+            "cannot be reached (ssh: connect to host 10.0.0.1 port 22: No route to host); try",
+        ),
+        ({"failed": True, "msg": "broken\ntraceback"}, True, "could not be observed: broken"),
+        ({"skipped": True}, True, "it was not looked at"),
+    ],
+)
+def test_a_host_that_says_nothing_is_a_line_all_the_same(result, reachable, words):
+    hosts = fleet(canary(0), result, agent())
+    document = compose("lab", hosts)
+    known = document["hosts"][1]
+    assert known["reachable"] is reachable
+    assert known["os"] is known["slots"] is known["disk_free_percent"] is None
+    assert words in problems(hosts)["agent1"]
+    assert "\n" not in problems(hosts)["agent1"]
+    line = next(line for line in table("lab", hosts) if line.startswith("agent1"))
+    assert ("unreachable" in line) is not reachable
+    # Its instances answer as far as HAProxy sees; whose they are is not known.
+    assert document["traffic"] == {OLD: 0.5, "unknown": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"certificate_days": 6}, "its certificate ends in 6 days"),
+        ({"certificate_days": 7}, None),
+        ({"disk_free_percent": 9}, "9 % of a disk is free"),
+        ({"disk_free_percent": 10}, None),
+    ],
+)
+def test_what_runs_out_needs_attention(changes, words):
+    found = problems(fleet(edge(**changes)))
+    assert words in found["edge1"] if words else found == {}
+
+
+def test_the_table_is_what_people_read():
+    assert table("lab", fleet(canary(5), agent(), agent(blue=(OLD, "failed")))) == [
+        f"fleet lab   release {NEW}   traffic 95 % {OLD}, 5 % {NEW}",
+        "",
+        "host    groups  os         slot   release             state    traffic  disk free  certificate",
+        "edge1   edge    Debian 13                                               70 %       364 days",
+        f"agent1  agents  Debian 12  blue   {OLD}  running  47.5 %   50 %",
+        f"                           green  {NEW}  running  2.5 %",
+        f"agent2  agents  Debian 12  blue   {OLD}  failed   47.5 %   50 %",
+        f"                           green  {NEW}  running  2.5 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('NAME="Debian GNU/Linux"\nVERSION_ID="13"\nID=debian\n', "Debian 13"),
+        ("NAME=Arch\n", "Arch"),
+        ("", "unknown"),
+    ],
+)
+def test_operating_systems_by_name_and_version(text, name):
+    assert operating_system(text) == name
+
+
+def test_server_whose_check_is_under_way_still_serves():
+    """HAProxy tells no code while it checks; the server gets users all the same."""
+    checking = {**server("agent1-blue-1", 100), "ready": False, "check": "L7OK 0"}
+    hosts = fleet(edge(checking), agent())
+    assert compose("lab", hosts)["traffic"] == {OLD: 1.0}
+    assert problems(hosts) == {}

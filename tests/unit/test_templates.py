@@ -1,0 +1,234 @@
+"""Every template of every role, rendered without a host: a baseline, and what differs from it."""
+
+import functools
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+TOP = Path(__file__).resolve().parents[2]
+TEMPLATES = sorted(path.relative_to(TOP / "roles") for path in (TOP / "roles").glob("*/templates/**/*.j2"))
+SECRETS = {
+    "agent_api_key": "0-secret-api-key",
+    "agent_database_password": "0-secret-database",
+    "agent_redis_password": "0-secret-redis",
+    "agent_model_key": "0-secret-model",
+}
+SECTIONS = {"Unit", "Service", "Install", "Timer", "Journal", "Time"}
+
+# Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
+WITHOUT_HEAD = {"redis/templates/users.acl.j2", "balancer/templates/problem.http.j2", "agent/templates/process.j2"}
+
+BASELINE = {
+    **SECRETS,
+    "ansible_check_mode": False,
+    "ansible_facts": {
+        "distribution": "Debian",
+        "distribution_major_version": "13",
+        "memtotal_mb": 3921,
+        "virtualization_tech_guest": [],
+        "all_ipv4_addresses": ["10.0.0.31"],
+        "all_ipv6_addresses": ["fd00::31"],
+        "user_id": "root",
+        "env": {},
+    },
+    "groups": {"edge": ["edge1"], "agents": ["agent1", "agent2"], "postgres": ["data1"], "redis": ["data1"]},
+    "hostvars": {
+        "edge1": {"ansible_host": "10.0.0.11"},
+        "agent1": {"ansible_host": "10.0.0.21"},
+        "agent2": {"ansible_host": "10.0.0.22"},
+        "data1": {"ansible_host": "10.0.0.31"},
+    },
+    "group_names": ["postgres", "redis"],
+    "inventory_hostname": "data1",
+    "inventory_dir": "/inventory",
+    "edge_server_name": "agent.example.org",
+    "__base_programs": {"files": []},
+}
+VARIANTS = {
+    "baseline": {},
+    "debian 12": {"ansible_facts": {**BASELINE["ansible_facts"], "distribution_major_version": "12"}},
+    "one host": {
+        "groups": {group: ["data1"] for group in BASELINE["groups"]},
+        "hostvars": {"data1": {"ansible_host": "10.0.0.31"}},
+    },
+    "ipv6": {
+        "hostvars": {name: {"ansible_host": f"fd00::{number}"} for number, name in enumerate(BASELINE["hostvars"], 1)}
+    },
+    "no agents yet": {"groups": {**BASELINE["groups"], "agents": []}},
+    "a container without ipv6": {
+        "ansible_facts": {
+            **BASELINE["ansible_facts"],
+            "virtualization_tech_guest": ["container"],
+            "all_ipv6_addresses": [],
+        }
+    },
+}
+# What a task gives its template besides.
+ITEMS = {
+    "balancer/templates/problem.http.j2": {"item": {"key": 503, "value": {"title": "Away", "detail": "Come back."}}},
+}
+
+
+def trusted(value):
+    if isinstance(value, dict):
+        return {key: trusted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [trusted(inner) for inner in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+@functools.cache
+def load(file):
+    return yaml.safe_load(file.read_text())
+
+
+@functools.cache
+def variables_of(role):
+    """Defaults of all roles, as each may name another's, and the computed ones of this role."""
+    files = [*sorted((TOP / "roles").glob("*/defaults/main.yml")), TOP / f"roles/{role}/vars/main.yml"]
+    return trusted({name: value for file in files if file.exists() for name, value in load(file).items()})
+
+
+def render(template, **different):
+    role = template.split("/")[0]
+    path = TOP / "roles" / template
+    given = {"role_path": str(TOP / "roles" / role), **ITEMS.get(template, {}), **different}
+    templar = Templar(loader=DataLoader()).copy_with_new_env(
+        searchpath=[str(TOP / "roles" / role / "templates")],
+        available_variables={**variables_of(role), **trusted({**BASELINE, **given})},
+    )
+    overrides = {"trim_blocks": True}
+    return str(templar.template(trust_as_template(path.read_text()), escape_backslashes=False, overrides=overrides))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("template", [str(path) for path in TEMPLATES])
+def test_it_renders_whole(template, variant):
+    text = render(template, **VARIANTS[variant])
+    assert text.endswith("\n")
+    for left_over in ("{{", "{%", "{#", "None", "Undefined", "hostvars", "[]", "{}"):
+        assert left_over not in text, text
+    for name, secret in SECRETS.items():
+        assert secret not in text, name
+
+
+@pytest.mark.parametrize("template", [str(path) for path in TEMPLATES if str(path) not in WITHOUT_HEAD])
+def test_it_says_who_manages_it(template):
+    head = render(template).splitlines()[0]
+    assert re.fullmatch(rf"(#|//) Managed by Agentfleet \(role {template.split('/')[0]}\)", head)
+
+
+def units():
+    return [
+        str(path) for path in TEMPLATES if re.search(r"^\[(Unit|Service)\]$", (TOP / "roles" / path).read_text(), re.M)
+    ]
+
+
+@pytest.mark.parametrize("template", units())
+def test_a_unit_has_nothing_but_sections_and_settings(template):
+    for line in render(template).splitlines():
+        section = re.fullmatch(r"\[(\w+)\]", line)
+        assert (
+            not line or line.startswith("#") or re.match(r"[A-Z]\w+=", line) or (section and section[1] in SECTIONS)
+        ), line
+
+
+def settings(text):
+    """The lines of a postgresql.conf."""
+    return dict(
+        re.fullmatch(r"(\w+) = '(.*)'", line).groups() for line in text.splitlines() if not line.startswith("#")
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "connections", "wanted"),
+    [
+        (1000, 200, {"shared_buffers": "240MB", "effective_cache_size": "720MB", "work_mem": "4MB"}),
+        (1010, 200, {"shared_buffers": "240MB"}),
+        (3921, 200, {"shared_buffers": "976MB", "effective_cache_size": "2928MB", "work_mem": "4MB"}),
+        (65536, 100, {"shared_buffers": "8192MB", "work_mem": "64MB", "maintenance_work_mem": "2048MB"}),
+        (100, 20, {"shared_buffers": "128MB", "maintenance_work_mem": "64MB"}),
+    ],
+)
+def test_postgresql_is_tuned_from_the_hosts_memory(memory, connections, wanted):
+    facts = {**BASELINE["ansible_facts"], "memtotal_mb": memory}
+    shown = settings(
+        render("postgres/templates/postgresql.conf.j2", ansible_facts=facts, postgres_max_connections=connections)
+    )
+    assert {name: shown[name] for name in wanted} == wanted
+    assert shown["checkpoint_completion_target"] == "0.9"
+
+
+def test_a_users_settings_win_and_are_quoted():
+    shown = settings(
+        render("postgres/templates/postgresql.conf.j2", postgres_settings={"jit": True, "work_mem": "1GB", "a": "b'c"})
+    )
+    assert (shown["jit"], shown["work_mem"], shown["a"]) == ("on", "1GB", "b''c")
+
+
+def access(**different):
+    lines = render("postgres/templates/pg_hba.conf.j2", **different).splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_only_agents_reach_the_database_and_only_over_tls():
+    assert access() == [
+        "local all postgres peer",
+        'hostssl "agent" "agent" 10.0.0.21/32 scram-sha-256',
+        'hostssl "agent" "agent" 10.0.0.22/32 scram-sha-256',
+    ]
+    assert access(**VARIANTS["ipv6"])[1] == 'hostssl "agent" "agent" fd00::2/128 scram-sha-256'
+    assert access(**VARIANTS["no agents yet"]) == ["local all postgres peer"]
+
+
+def test_redis_keeps_hashes_and_turns_off_who_needs_no_password():
+    digest = hashlib.sha256(SECRETS["agent_redis_password"].encode()).hexdigest()
+    assert render("redis/templates/users.acl.j2").splitlines() == [
+        "user default off resetpass resetkeys resetchannels -@all",
+        f"user agent on #{digest} ~* &* +@all -@admin -@dangerous",
+    ]
+
+
+@pytest.mark.parametrize(("memory", "most"), [(3921, "976mb"), (3925, "976mb"), (100, "64mb")])
+def test_redis_takes_a_quarter_of_the_memory(memory, most):
+    text = render("redis/templates/redis.conf.j2", ansible_facts={**BASELINE["ansible_facts"], "memtotal_mb": memory})
+    assert f"maxmemory {most}\n" in text
+    assert "\nmaxmemory-policy volatile-lru\n" in text
+
+
+SUDO = {"user_id": "root", "env": {"SUDO_USER": "debian"}}
+
+
+@pytest.mark.parametrize(
+    ("different", "root_login"),
+    [
+        ({}, "prohibit-password"),
+        ({"ansible_user": "root"}, "prohibit-password"),
+        ({"ansible_facts": {**BASELINE["ansible_facts"], **SUDO}}, "no"),
+        ({"ansible_user": "root", "ansible_facts": {**BASELINE["ansible_facts"], **SUDO}}, "prohibit-password"),
+        ({"base_ssh_settings": {"PermitRootLogin": False}}, "no"),
+    ],
+)
+def test_ssh_stays_open_for_who_comes_in_as_root(different, root_login):
+    text = render("base/templates/sshd.conf.j2", **different)
+    assert f"\nPermitRootLogin {root_login}\n" in text
+    assert "\nPasswordAuthentication no\n" in text
+
+
+def test_unattended_upgrades_are_turned_off_as_a_whole():
+    text = render("base/templates/unattended-upgrades.j2", base_unattended_upgrades=False)
+    assert 'APT::Periodic::Unattended-Upgrade "0";' in text
+    assert "Origins-Pattern" not in text
+    held = render("base/templates/unattended-upgrades.j2", base_unattended_upgrades_hold=["nginx", "postgresql-"])
+    assert 'Package-Blacklist { "nginx"; "postgresql-"; };' in held
+
+
+def test_only_some_become_root():
+    users = [{"name": "a", "keys": ["k"], "sudo": True}, {"name": "b", "keys": ["k"]}]
+    lines = render("base/templates/sudoers.j2", base_users=users).splitlines()
+    assert lines[1:] == ["a ALL=(ALL:ALL) NOPASSWD: ALL"]

@@ -1,0 +1,226 @@
+"""From observations to a plan, from results to progress, and what is told of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.agentfleet.vm.plugins.filter.deploy import (
+    deploy_advance,
+    deploy_current,
+    deploy_plan,
+    deploy_result,
+    service_problem,
+)
+from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, shares
+from ansible_collections.agentfleet.vm.plugins.module_utils.transaction import BACK, FORWARD, STUCK, told_by
+
+OLD, NEW = "1.0-000000000001", "2.0-000000000002"
+GROUPS = {"agents": ["agent1", "agent2"], "edge": ["edge1"], "all": ["agent1", "agent2", "edge1", "data1"]}
+
+
+def slot(release: str | None, state: str, **more: Any) -> dict[str, Any]:
+    running = state == "running"
+    return {
+        "release": release,
+        "state": state,
+        "matches": False,
+        "active": ["x"] if running else [],
+        "enabled": running,
+    } | more
+
+
+def observed(**more: Any) -> dict[str, Any]:
+    seen = {
+        "prepared": True,
+        "migrates": True,
+        "port": 8100,
+        "instances": 1,
+        "slots": {"blue": slot(OLD, "running"), "green": slot(None, "empty")},
+        "has_release": False,
+        "disk_free_mb": 9000,
+        "ports_taken": {},
+    }
+    return {"observed": seen | more}
+
+
+def hostvars(**changed: Any) -> dict[str, dict[str, Any]]:
+    weights = {f"{host}-{name}-1": 100 * (name == "blue") for host in GROUPS["agents"] for name in ("blue", "green")}
+    store = {"artifacts": {OLD: {"id": OLD, "sha256": "f00"}}, "current": {"release": OLD, "deployed_at": "2026-01-01"}}
+    known = {
+        "edge1": {"__deploy_traffic": {"after": weights}, "__deploy_store": store},
+        "agent1": {"__deploy_agent": observed()},
+        "agent2": {"__deploy_agent": observed()},
+    }
+    for host, more in changed.items():
+        known[host].update(more)
+    return known
+
+
+def request(**more: Any) -> dict[str, Any]:
+    return {
+        "release": {"id": NEW, "sha256": "cafe", "version": "2.0"},
+        "strategy": "blue_green",
+        "disk_mb": 1024,
+        "artifact": True,
+        "record": True,
+        "by_identity": True,
+        "hosts": ["edge1", "agent1", "agent2"],
+    } | more
+
+
+def actions(plan: dict[str, Any]) -> list[str]:
+    return [step["action"] for step in plan["steps"]]
+
+
+def test_a_plan_comes_from_what_the_tasks_saw() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    assert actions(plan) == ["store", "install", "migrate", "start", "traffic", "record", "retire"]
+    assert plan["lines"][0] == f"plan for release {NEW}:"
+    assert "  Install the release into the idle slots: agent1 green, agent2 green" in plan["lines"]
+    assert "    agent1-green: 50 %" in plan["lines"]
+    assert plan["progress"]["phase"] == FORWARD
+
+
+def test_a_host_that_was_not_seen_refuses_the_plan_and_is_blamed() -> None:
+    gone = {"__deploy_agent": {"unreachable": True, "msg": "no route to host\nmore"}}
+    plan = deploy_plan(GROUPS, hostvars(agent2=gone), request())
+    assert plan["verdict"] == "refused"
+    assert plan["refusals"] == {
+        "agent2": "agent2 cannot be reached: no route to host. See `ansible agent2 -m ansible.builtin.ping`"
+    }
+    absent = {"__deploy_agent": None}
+    plan = deploy_plan(GROUPS, hostvars(agent1=absent), request(hosts=["edge1", "agent2"]))
+    assert "agent1 was not looked at" in plan["refusals"]["edge1"]
+
+
+def test_joining_compares_releases_and_deploying_everything() -> None:
+    other_settings = observed(slots={"blue": slot(NEW, "running"), "green": slot(None, "empty")}, has_release=True)
+    agents = {"agent1": {"__deploy_agent": other_settings}, "agent2": {"__deploy_agent": other_settings}}
+    assert deploy_plan(GROUPS, hostvars(**agents), request(by_identity=False, record=False))["verdict"] == "go"
+    store = {"artifacts": {NEW: {"id": NEW}}, "current": {"release": NEW, "deployed_at": "2026-01-01"}}
+    there = hostvars(**agents, edge1={"__deploy_store": store})
+    joined = deploy_plan(GROUPS, there, request(by_identity=False, record=False))
+    assert (joined["verdict"], joined["lines"]) == (
+        "nothing",
+        [f"release {NEW} serves already; there is nothing to do"],
+    )
+    assert "install" in actions(deploy_plan(GROUPS, there, request()))
+
+
+def test_the_edges_description_stands_in_where_the_controller_did_not_build() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request(release={"id": OLD}, artifact=False))
+    assert plan["described"] == {"id": OLD, "sha256": "f00"}
+    assert actions(plan)[0] == "fetch"
+
+
+def test_the_current_release_is_the_latest_that_an_edge_noted() -> None:
+    def edge(release: str | None, at: str) -> dict[str, Any]:
+        return {"__deploy_store": {"current": {"release": release, "deployed_at": at} if release else None}}
+
+    groups = {"edge": ["a", "b", "c"]}
+    assert deploy_current(groups, {"a": edge(OLD, "2026-01-01"), "b": edge(NEW, "2026-01-02"), "c": {}}) == NEW
+    assert deploy_current(groups, {"a": edge(None, ""), "b": {"__deploy_store": {"unreachable": True}}, "c": {}}) == ""
+
+
+def test_progress_goes_on_goes_back_and_gets_stuck() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    steps = plan["steps"]
+    number = actions(plan).index("start")
+    fine = {host: {"__deploy_step": {"changed": True}} for host in ("agent1", "agent2", "edge1")}
+    progress = deploy_advance(plan["progress"], steps, number, fine)
+    assert progress["phase"] == FORWARD
+    bad = {**fine, "agent2": {"__deploy_step": {"failed": True, "msg": "not ready"}}}
+    progress = deploy_advance(progress, steps, number, bad)
+    assert (progress["phase"], progress["problems"]) == (BACK, [("agent2", "not ready")])
+    assert [(back["action"], back["slots"]) for back in progress["undo"]] == [
+        ("stop", {"agent1": "green", "agent2": "green"})
+    ]
+    assert deploy_advance(progress, progress["undo"], 0, fine)["phase"] == BACK
+    assert deploy_advance(progress, progress["undo"], 0, bad)["phase"] == STUCK
+
+
+def test_an_edge_lost_while_traffic_moves_leaves_the_new_slots_running() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    lost = {"edge1": {"__deploy_step": {"unreachable": True, "msg": "timed out"}}}
+    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("traffic"), lost)
+    assert [back["action"] for back in progress["undo"]] == ["traffic", "stop"]
+    # The way back needs the edge as well; the playbook takes no further step once this is stuck.
+    assert deploy_advance(progress, progress["undo"], 0, lost)["phase"] == STUCK
+
+
+def test_what_fails_after_the_traffic_moved_is_told_and_undoes_nothing() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    bad = {host: {"__deploy_step": {"failed": True, "msg": "disk full"}} for host in ("agent1", "agent2", "edge1")}
+    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("record"), bad)
+    assert (progress["phase"], progress["undo"]) == (FORWARD, [])
+    result = deploy_result(plan, progress, 1.0, ["edge1", "agent1"])
+    assert result["failures"] == {"edge1": "edge1: disk full"}
+
+
+def test_the_result_says_who_serves_what() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    number = actions(plan).index("traffic")
+    after = plan["steps"][number]["servers"]["edge1"]
+    sent = {host: {"__deploy_step": {"changed": True, "shipped_bytes": 2048}} for host in ("agent1", "agent2")}
+    progress = deploy_advance(plan["progress"], plan["steps"], 1, sent)
+    progress = deploy_advance(progress, plan["steps"], number, {"edge1": {"__deploy_step": {"after": after}}})
+    assert deploy_result(plan, progress, 11.6, ["edge1"]) == {
+        "lines": [
+            f"release {NEW} serves (12 s)",
+            f"  agent1  green  {NEW}  50 % of edge1",
+            f"  agent2  green  {NEW}  50 % of edge1",
+            "  sent: agent1 2 KB, agent2 2 KB",
+        ],
+        "failures": {},
+    }
+
+
+def test_after_going_back_the_result_says_what_serves_instead() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    bad = {"agent1": {"__deploy_step": {"failed": True, "msg": "no"}}, "agent2": {"__deploy_step": {}}}
+    progress = deploy_advance(plan["progress"], plan["steps"], 1, bad)
+    lines = deploy_result(plan, progress, 1, ["edge1"])["lines"]
+    assert lines[0] == f"release {NEW} was not deployed; what was begun is undone (1 s)"
+    assert lines[1] == f"  agent1  blue  {OLD}  50 % of edge1"
+
+
+def test_hosts_that_fail_alike_are_told_once_in_full() -> None:
+    problems = [("agent1", "not ready\nline"), ("agent2", "not ready\nline"), ("data9", "gone\nline")]
+    assert told_by(problems, ["edge1", "agent1", "agent2"]) == {
+        "agent1": "agent1: not ready\nline",
+        "agent2": "agent2: not ready",
+        "edge1": "data9: gone",
+    }
+
+
+def test_shares_are_of_all_traffic() -> None:
+    weights = {"a-blue-1": 50, "a-blue-2": 50, "a-green-1": 0, "b-c-green-1": 100, "b-c-green-2": 100}
+    assert shares(weights) == {"a-blue": 33, "b-c-green": 67}
+    assert shares({"a-blue-1": 0}) == {}
+
+
+def test_a_module_that_failed_to_look_says_why() -> None:
+    assert read_agent("agent1", {"failed": True, "msg": "no systemd"}, NEW, True).problem == (
+        "agent1 could not be observed: no systemd"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"name": "Shop"}, "agent_name"),
+        ({"name": "shop@home"}, "agent_name"),
+        ({"instances": 0}, "agent_instances"),
+        ({"instances": 51}, "agent_instances"),
+        ({"port": 65500}, "agent_port"),
+        ({"secrets": ["crm-token"]}, "agent_secrets"),
+        ({"environment": {"PORT": 1}}, "agent_environment"),
+    ],
+)
+def test_services_that_cannot_be(change: dict[str, Any], says: str) -> None:
+    service = {"name": "shop", "port": 8100, "instances": 1, "environment": {"A": 1}, "secrets": ["crm_token"]}
+    problem = service_problem(**{**service, **change})
+    assert bool(problem) == bool(says)
+    assert problem.startswith(says)
