@@ -1,0 +1,229 @@
+"""Traffic as HAProxy really moves it, and what a restart, a reload or a new host leaves of it."""
+
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+BASE = "http://127.0.0.1:8080"
+TOP = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def name(host):
+    return host.backend.get_hostname()
+
+
+@pytest.fixture
+def blue(name):
+    return f"{name}-blue-1"
+
+
+@pytest.fixture
+def green(name):
+    return f"{name}-green-1"
+
+
+def ask(host, arguments, check=False):
+    """The module itself."""
+    return host.ansible("agentfleet.vm.traffic", json.dumps({"backend": "agent", **arguments}), check=check)
+
+
+def move(host, weights):
+    """The same code on the host, without Ansible around it."""
+    return json.loads(host.check_output("python3 /usr/local/lib/move.py %s", json.dumps(weights)))
+
+
+def weights(host):
+    return json.loads(host.check_output("python3 /usr/local/lib/move.py"))
+
+
+def get(host, path="/who", session=None, method="GET"):
+    header = f"-H 'X-Session-Id: {session}'" if session else ""
+    return host.run(f"curl -s -m 10 -X {method} -w '\\n%{{http_code}} %{{content_type}}' {header} {BASE}{path}").stdout
+
+
+def start(host, server, address):
+    port = 8100 if "blue" in server else 8150
+    host.run_expect(
+        [0],
+        f"systemctl reset-failed {server}.service 2>/dev/null; systemctl is-active -q {server}.service"
+        f" || systemd-run -q --unit={server} python3 /usr/local/lib/backend.py {server} {address} {port}",
+    )
+
+
+@pytest.fixture(autouse=True)
+def both_slots_up_and_blue_serving(host, address, blue, green):
+    if not host.file("/usr/local/lib/move.py").exists:
+        host.run_expect([0], "command -v curl || (apt-get update -qq && apt-get install -y -qq curl)")
+        for script in ("backend.py", "move.py"):
+            text = Path(__file__).with_name(script).read_text()
+            host.run_expect([0], f"cat > /usr/local/lib/{script} <<'EOF'\n{text}\nEOF")
+    for server in (blue, green):
+        start(host, server, address)
+    host.run_expect([0], "systemctl is-active -q haproxy || systemctl restart haproxy")
+    move(host, {blue: 100, green: 0})
+
+
+def test_four_beats_of_a_move_and_a_fifth(host, blue, green):
+    wanted = {"state": "set", "servers": {blue: 0, green: 100}, "ready_seconds": 10}
+    assert ask(host, wanted, check=True)["changed"]
+    assert get(host).startswith(blue)
+    assert ask(host, wanted)["changed"]
+    assert get(host).startswith(green)
+    assert weights(host)[green] == 100
+    assert not ask(host, wanted)["changed"]
+
+
+def test_no_server_is_a_problem_document(host, blue, green):
+    move(host, {blue: 0, green: 0})
+    body, told = get(host).rsplit("\n", 1)
+    assert told == "503 application/problem+json"
+    assert json.loads(body)["status"] == 503
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["systemctl restart haproxy", "systemctl reload haproxy", "systemctl kill -s KILL haproxy; sleep 1"],
+    ids=["restart", "reload", "killed"],
+)
+def test_weights_outlive_haproxys_processes(host, blue, green, command):
+    move(host, {blue: 7, green: 93})
+    before = weights(host)
+    host.run_expect([0], command)
+    host.run_expect([0], "for i in $(seq 50); do test -S /run/haproxy/admin.sock && break; sleep 0.1; done")
+    assert weights(host) == before
+    assert get(host).rsplit("\n", 1)[1].startswith("200")
+
+
+def test_weights_set_by_hand_outlive_a_reload(host, blue):
+    program = "import sys; sys.path.insert(0, '/usr/local/lib/agentfleet'); import haproxy"
+    host.run_expect([0], f"""python3 -c "{program}; haproxy.Runtime().set_weight('agent', '{blue}', 42)" """)
+    host.run_expect([0], "systemctl reload haproxy")
+    assert weights(host)[blue] == 42
+
+
+def test_servers_that_are_not_up_get_nothing(host, blue, green):
+    host.run_expect([0], f"systemctl stop {green}.service")
+    told = ask(host, {"state": "set", "servers": {blue: 0, green: 100}, "ready_seconds": 4})
+    assert f"not ready for traffic after 4 s: {green} (down; L4CON Connection refused)" in told["msg"]
+    assert get(host).startswith(blue)
+
+
+def test_an_unknown_server_is_refused(host, blue):
+    told = ask(host, {"state": "set", "servers": {"nobody-blue-1": 100, blue: 0}}, check=True)
+    assert "no server nobody-blue-1" in told["msg"]
+    assert weights(host)[blue] == 100
+
+
+def test_haproxy_down_is_one_line(host):
+    host.run_expect([0], "systemctl stop haproxy")
+    told = ask(host, {})
+    assert "systemctl restart haproxy" in told["msg"]
+    assert "\n" not in told["msg"]
+
+
+def test_shares_follow_weights_and_sessions_stay(host, blue, green):
+    move(host, {blue: 50, green: 50})
+    script = f'for i in $(seq 200); do curl -s -H "X-Session-Id: s$i" {BASE}/who; echo; done'
+    first = host.check_output(script).split()
+    counted = Counter(first)
+    assert 60 <= counted[blue] <= 140, counted
+    assert host.check_output(script).split() == first
+    # A growing share takes sessions over and gives none back.
+    move(host, {blue: 25, green: 75})
+    second = host.check_output(script).split()
+    assert not [now for then, now in zip(first, second, strict=True) if then == green and now == blue]
+
+
+def test_no_post_is_sent_twice(host, blue, green, address):
+    move(host, {blue: 50, green: 50})
+    ports = {blue: 8100, green: 8150}
+
+    def hits():
+        return sum(int(host.check_output(f"curl -s http://{address}:{port}/hits")) for port in ports.values())
+
+    before = hits()
+    body, told = get(host, "/die", method="POST").rsplit("\n", 1)
+    assert told == "502 application/problem+json"
+    assert json.loads(body)["status"] == 502
+    assert hits() == before + 1
+
+
+def test_a_connection_that_was_never_made_goes_to_another_server(host, blue, green):
+    move(host, {blue: 50, green: 50})
+    host.run_expect([0], f"systemctl stop {green}.service")
+    # Faster than the health check can notice.
+    answers = host.check_output(f"for i in $(seq 20); do curl -s -X POST {BASE}/who; echo; done").split()
+    assert answers == [blue] * 20
+
+
+def test_streams_pass_piece_by_piece_and_outlive_a_move_and_a_reload(host, blue, green):
+    stamp = 'while read -r line; do test -n "$line" && echo "$(date +%s.%N) $line"; done'
+    host.run_expect([0], f"bash -c '(curl -sN {BASE}/stream | {stamp.replace(chr(39), '')} > /tmp/stream) & '")
+    move(host, {blue: 0, green: 100})
+    host.run_expect([0], "systemctl reload haproxy")
+    time.sleep(2)
+    lines = [line.split(" ", 1) for line in host.file("/tmp/stream").content_string.splitlines()]
+    assert [text for _time, text in lines] == [f"data: {number}" for number in range(4)]
+    moments = [float(moment) for moment, _text in lines]
+    assert all(0.3 < later - sooner < 1.5 for sooner, later in itertools.pairwise(moments))
+
+
+def test_a_reload_that_does_not_take_is_an_error_and_the_old_one_serves(host, blue):
+    config = "/etc/haproxy/haproxy.cfg"
+    host.run_expect([0], f"cp {config} /tmp/good.cfg && sed -i 's/127.0.0.1:8405/127.0.0.1:8406/' {config}")
+    host.run_expect([0], "systemd-run -q --unit=squatter python3 -m http.server --bind 127.0.0.1 8406")
+    host.run_expect([0], "for i in $(seq 50); do ss -ltn | grep -q :8406 && break; sleep 0.1; done")
+    try:
+        assert host.run("systemctl reload haproxy").rc != 0
+        assert get(host).startswith(blue)
+        assert "did not take its new configuration" in host.check_output("journalctl -u haproxy -n 60 -o cat")
+    finally:
+        host.run_expect([0], f"systemctl stop squatter; cp /tmp/good.cfg {config}; systemctl reload haproxy")
+    assert get(host).startswith(blue)
+
+
+def test_a_changed_port_counts_and_the_weight_stays(host, blue, green):
+    """HAProxy by itself goes on with the port of its state file."""
+    config = "/etc/haproxy/haproxy.cfg"
+    host.run_expect([0], f"cp {config} /tmp/good.cfg && sed -i '/server {blue} /s/:8100/:8199/' {config}")
+    try:
+        host.run_expect([0], "systemctl reload haproxy")
+        assert weights(host)[blue] == 100
+        assert "8199" in host.check_output("cat /var/lib/haproxy/server-state")
+        assert get(host).rsplit("\n", 1)[1].startswith("503")
+    finally:
+        host.run_expect([0], f"cp /tmp/good.cfg {config}; systemctl reload haproxy")
+    host.run_expect([0], f"for i in $(seq 50); do curl -sf {BASE}/who && break; sleep 0.1; done")
+
+
+def test_a_host_added_to_the_inventory_leaves_live_weights_alone(host, name, blue, green, tmp_path):
+    before = move(host, {blue: 30, green: 70})
+    more = tmp_path / "more"
+    # Sorts before the others, so that every server moves down a line.
+    more.write_text("[agents]\nagent0 ansible_host=192.0.2.10\n")
+    inventories = ["-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(more)]
+    host.run_expect([0], "cp /etc/haproxy/haproxy.cfg /tmp/good.cfg")
+    try:
+        subprocess.run(
+            ["ansible-playbook", *inventories, "--limit", name, str(TOP / "molecule/shared/converge.yml")],
+            check=True,
+            env=os.environ | {"MOLECULE_SCENARIO_NAME": "balancer"},
+        )
+        assert weights(host) == {**before, "agent0-blue-1": 0, "agent0-green-1": 0}
+    finally:
+        host.run_expect([0], "cp /tmp/good.cfg /etc/haproxy/haproxy.cfg; systemctl reload haproxy")
+    assert weights(host) == before
+
+
+def test_figures_are_for_the_host_alone(host, address):
+    assert "haproxy_server_status" in host.check_output("curl -s http://127.0.0.1:8405/metrics")
+    assert host.run(f"curl -s -m 2 http://{address}:8405/metrics").rc != 0
+    assert host.run(f"curl -s -m 2 http://{address}:8080/").rc != 0
+    assert host.socket("tcp://127.0.0.1:8080").is_listening
