@@ -1,0 +1,1 @@
+"""An AI-agent service: chat over HTTP, history in PostgreSQL, sessions in Redis."""

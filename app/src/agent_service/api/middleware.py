@@ -1,0 +1,164 @@
+"""What happens to every request before a route sees it: identity, measure, key, size."""
+
+import hashlib
+import hmac
+import re
+import time
+import uuid
+
+import structlog
+from pydantic import SecretStr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_service.api.problems import respond
+from agent_service.core.logs import get_logger
+from agent_service.core.metrics import Metrics
+from agent_service.core.problems import Problem, internal_error
+
+# What the balancer and Prometheus ask, from inside the fleet.
+OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+logger = get_logger("agent_service.requests")
+
+
+class Context:
+    """Give the request an id, measure it, write its line, and turn what nobody caught into a problem."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = Headers(scope=scope).get("x-request-id", "")
+        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("Cache-Control", "no-store")
+                if session := state.get("echo_session_id"):
+                    headers["X-Session-Id"] = session
+            await send(message)
+
+        started = time.perf_counter()
+        counted = scope["path"] not in OPERATIONS
+        if counted:
+            self._metrics.active.inc()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            logger.error("unhandled", exc_info=error)
+            if status:
+                raise
+            problem = internal_error()
+            await respond(problem, request_id)(scope, receive, send_with_headers)
+        finally:
+            if counted:
+                self._metrics.active.dec()
+            self._finish(scope, status, time.perf_counter() - started, counted)
+
+    def _finish(self, scope: Scope, status: int, seconds: float, counted: bool) -> None:
+        # The route's own path, since a client's would make as many series as there are clients.
+        route = getattr(scope.get("route"), "path", "unknown")
+        # A client that left before any answer is counted as Nginx does.
+        status = status or 499
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        write = logger.info if counted else logger.debug
+        write(
+            "request",
+            method=scope["method"],
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            **scope["state"].get("log", {}),
+        )
+
+
+class Authentication:
+    """Refuse whoever does not hold the key, before anything is read or looked up."""
+
+    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
+        self._app = app
+        # Digests have one length, so the comparison tells nothing about the key's.
+        self._digest = _digest(key.get_secret_value().encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPERATIONS and not self._allowed(Headers(scope=scope)):
+            problem = Problem(
+                401,
+                "unauthorized",
+                "Send the API key as Authorization: Bearer <key>.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+            await respond(problem, scope["state"]["request_id"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _allowed(self, headers: Headers) -> bool:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(_digest(key.strip().encode("latin-1")), self._digest)
+        return same and scheme.lower() == "bearer"
+
+
+class BodyLimit:
+    """Read a body up to the limit, then hand it on; a larger one is refused."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(receive)
+        except ClientDisconnect:
+            return
+        if body is None:
+            problem = Problem(413, "body-too-large", f"A body may have {self._limit} bytes.")
+            await respond(problem, scope["state"]["request_id"])(scope, receive, send)
+            return
+        replayed = False
+
+        async def replay() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await receive()
+            replayed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message["body"]
+            # uvicorn reads and drops the rest, so that a client still sending gets the reason and no reset.
+            if len(body) > self._limit:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

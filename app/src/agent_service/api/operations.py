@@ -1,0 +1,91 @@
+"""What the balancer, the deploy and Prometheus ask."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+
+from agent_service.api.problems import respond
+from agent_service.core.logs import get_logger
+from agent_service.core.problems import Problem
+
+Check = Callable[[], Awaitable[None]]
+
+# How long a check may take, and how long the model's is believed: it leaves the fleet.
+CHECK_SECONDS = 2.5
+MODEL_SECONDS = 30
+
+router = APIRouter()
+logger = get_logger(__name__)
+
+
+class Readiness:
+    """Each dependency with its own result. Only the database is one the service cannot live without."""
+
+    def __init__(self, database: Check, redis: Check, model: Check, model_name: str) -> None:
+        self._database = database
+        self._redis = redis
+        self._model = model
+        self._model_name = model_name
+        self._model_result: dict[str, Any] = {}
+        self._model_until = 0.0
+        self._failing: set[str] = set()
+
+    async def results(self) -> dict[str, dict[str, Any]]:
+        database, redis, model = await asyncio.gather(
+            self._result("database", self._database, "down"),
+            self._result("redis", self._redis, "degraded"),
+            self._check_model(),
+        )
+        return {"database": database, "redis": redis, "model": model}
+
+    async def _check_model(self) -> dict[str, Any]:
+        if time.monotonic() >= self._model_until:
+            result = await self._result("model", self._model, "degraded")
+            self._model_result = {"name": self._model_name, **result}
+            self._model_until = time.monotonic() + MODEL_SECONDS
+        return self._model_result
+
+    async def _result(self, name: str, check: Check, failed: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check()
+        except Exception as error:
+            # Asked every second, a change is news and its repetition is not.
+            if name not in self._failing:
+                self._failing.add(name)
+                logger.warning("check_failed", dependency=name, exc_info=error)
+            return {"status": failed, "reason": type(error.__cause__ or error).__name__}
+        if name in self._failing:
+            self._failing.discard(name)
+            logger.info("check_recovered", dependency=name)
+        return {"status": "ok", "milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    settings = request.app.state.settings
+    checks = await request.app.state.readiness.results()
+    about = {"release": settings.release, "slot": settings.slot, "checks": checks}
+    if checks["database"]["status"] != "ok":
+        problem = Problem(
+            503, "not-ready", "The database cannot be used.", source="database", headers={"Retry-After": "5"}, **about
+        )
+        return respond(problem, request.scope["state"]["request_id"])
+    whole = all(check["status"] == "ok" for check in checks.values())
+    return JSONResponse({"status": "ready" if whole else "degraded", **about})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,88 @@
+"""Every error as problem JSON, whoever raised it."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from agent_service.core.problems import Problem
+
+
+class ProblemResponse(JSONResponse):
+    media_type = "application/problem+json"
+
+
+def respond(problem: Problem, request_id: str | None) -> Response:
+    return ProblemResponse(problem.document(request_id), problem.status, problem.headers)
+
+
+def note(scope: Scope, problem: Problem) -> None:
+    """Have the request's line in the log name the problem."""
+    scope["state"].setdefault("log", {})["problem"] = problem.code
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return _answer(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    details = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not offered here.",
+    }
+    problem = Problem(
+        error.status_code,
+        phrase.lower().replace(" ", "-"),
+        details.get(error.status_code, str(error.detail)),
+        headers=dict(error.headers or {}),
+    )
+    return _answer(request, problem)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [_fault(fault) for fault in error.errors()]
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        problem = Problem(400, "invalid-json", f"The body is not JSON: {faults[0]['reason']}.")
+    else:
+        detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
+        problem = Problem(422, "invalid-request", detail, errors=faults)
+    return _answer(request, problem)
+
+
+def _fault(fault: dict[str, Any]) -> dict[str, str]:
+    """Name the field and the reason; the value stays where it came from."""
+    place = [str(part) for part in fault["loc"] if part not in ("body", "query", "header")]
+    reasons = {
+        "missing": "is missing",
+        "string_unicode": "contains a lone surrogate",
+        "extra_forbidden": "is not known",
+        "model_attributes_type": "must be a JSON object, sent as application/json",
+    }
+    reason = reasons.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "json_invalid":
+        reason = str(fault.get("ctx", {}).get("error", "it cannot be parsed"))
+    return {"field": _printable(".".join(place)) or "body", "reason": reason}
+
+
+def _printable(name: str) -> str:
+    """A field's name is the client's own text."""
+    return name.encode("ascii", "backslashreplace").decode()[:64]
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    note(request.scope, problem)
+    return respond(problem, request.scope["state"]["request_id"])

@@ -1,0 +1,90 @@
+"""JSON lines on stdout: events and identifiers, never message bodies or secrets."""
+
+import logging
+import sys
+import traceback
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def configure_logging(level: str, **context: str) -> None:
+    """Send the service's and its libraries' records through one JSON formatter."""
+    structlog.reset_defaults()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Context({name: value for name, value in context.items() if value}),
+        _describe_exception,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    # Libraries stay at warning: at debug the model client writes whole requests.
+    root.setLevel(logging.WARNING)
+    logging.getLogger("agent_service").setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "alembic"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.INFO)
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
+
+
+def get_logger(name: str) -> Logger:
+    return structlog.stdlib.get_logger(name)
+
+
+class _Context:
+    def __init__(self, context: dict[str, str]) -> None:
+        self._context = context
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        return {**event, **self._context}
+
+
+def _describe_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Keep an exception's types and places, not its texts: those quote rows, prompts and keys."""
+    info = event.pop("exc_info", None)
+    event.pop("exc_text", None)
+    if not info:
+        return event
+    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
+    if error is None:
+        return event
+    event["exception"] = [f"{type(cause).__module__}.{type(cause).__qualname__}" for cause in _chain(error)]
+    event["frames"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)][-12:]
+    return event
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in causes:
+        causes.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return causes

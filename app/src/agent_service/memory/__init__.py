@@ -1,0 +1,1 @@
+"""What outlives a request: history in PostgreSQL, sessions in Redis."""

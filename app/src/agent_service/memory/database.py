@@ -1,0 +1,84 @@
+"""The PostgreSQL pool, and one way to tell that the database is down."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from agent_service.core.problems import database_down
+from agent_service.core.settings import Settings
+
+Connection = psycopg.AsyncConnection[TupleRow]
+# What says that the database cannot be used now: not reachable, not migrated, or not the primary.
+_UNUSABLE = (
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+
+Pool = AsyncConnectionPool[Connection]
+
+
+def connection_arguments(settings: Settings) -> dict[str, Any]:
+    return {
+        "host": settings.database_host,
+        "port": settings.database_port,
+        "dbname": settings.database_name,
+        "user": settings.database_user,
+        "password": settings.database_password.get_secret_value() or None,
+        "sslmode": settings.database_sslmode,
+        "application_name": f"{settings.name}/{settings.slot or settings.release}",
+        "connect_timeout": 3,
+        # A host that vanished without a word is noticed in seconds, not in the kernel's quarter of an hour.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "options": "-c statement_timeout=10000",
+    }
+
+
+def create_pool(settings: Settings) -> Pool:
+    drained = 0.0
+
+    async def check(connection: Connection) -> None:
+        """Replace connections that a restart or failover killed before a request sees them."""
+        nonlocal drained
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except psycopg.OperationalError:
+            # All of them, since where one is dead the others are: found one by one they would outlast the patience.
+            if time.monotonic() > drained + 1:
+                drained = time.monotonic()
+                await pool.drain()
+            raise
+
+    pool: Pool = AsyncConnectionPool(
+        kwargs={**connection_arguments(settings), "autocommit": True},
+        min_size=min(2, settings.database_connections),
+        max_size=settings.database_connections,
+        timeout=settings.database_wait_seconds,
+        # Short, so that the pool tries anew soon after the database is back.
+        reconnect_timeout=5,
+        check=check,
+        open=False,
+    )
+    return pool
+
+
+@contextlib.asynccontextmanager
+async def connection(pool: Pool, timeout: float | None = None) -> AsyncIterator[Connection]:
+    """Borrow a connection; a database that cannot be used becomes a problem for the client."""
+    try:
+        async with pool.connection(timeout) as borrowed:
+            yield borrowed
+    except _UNUSABLE as error:
+        raise database_down() from error

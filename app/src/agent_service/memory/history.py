@@ -1,0 +1,104 @@
+"""Conversation history: whole turns, in order, whichever instance writes them."""
+
+from dataclasses import dataclass
+
+from agent_service.core.problems import Problem
+from agent_service.memory.database import Pool, connection
+
+_LOAD = """
+SELECT c.user_id, m.role, m.content
+FROM conversations AS c
+LEFT JOIN LATERAL (
+    SELECT position, role, content, sum(length(content)) OVER (ORDER BY position DESC) AS characters
+    FROM messages
+    WHERE conversation_id = c.id AND position > c.message_count - %(messages)s
+) AS m ON m.characters <= %(characters)s
+WHERE c.id = %(id)s
+ORDER BY m.position
+"""
+
+# One statement, so a turn is stored whole or not at all; the upsert's row lock orders concurrent turns.
+_APPEND = """
+WITH turn AS (
+    INSERT INTO conversations AS c (id, user_id, message_count)
+    VALUES (%(id)s, %(user_id)s, 2)
+    ON CONFLICT (id) DO UPDATE
+    SET message_count = c.message_count + 2, user_id = coalesce(c.user_id, excluded.user_id), updated_at = now()
+    WHERE c.user_id IS NULL OR excluded.user_id IS NULL OR c.user_id = excluded.user_id
+    RETURNING message_count
+)
+INSERT INTO messages
+    (conversation_id, position, role, content, request_id, agent, model, input_tokens, output_tokens)
+SELECT %(id)s::text, message_count - 1, 'user', %(question)s::text, %(request_id)s::text,
+       NULL, NULL, NULL::integer, NULL::integer
+FROM turn
+UNION ALL
+SELECT %(id)s::text, message_count, 'assistant', %(answer)s::text, %(request_id)s::text,
+       %(agent)s::text, %(model)s::text, %(input_tokens)s::integer, %(output_tokens)s::integer
+FROM turn
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question with its answer: the unit that is stored."""
+
+    session_id: str
+    user_id: str | None
+    question: str
+    answer: str
+    agent: str
+    model: str
+    input_tokens: int | None
+    output_tokens: int | None
+    request_id: str | None
+
+
+class History:
+    def __init__(self, pool: Pool, messages: int, characters: int) -> None:
+        self._pool = pool
+        self._messages = messages - messages % 2
+        self._characters = characters
+
+    async def load(self, session_id: str, user_id: str | None) -> list[Message]:
+        """The newest messages that fit the bounds, oldest first."""
+        bounds = {"id": session_id, "messages": self._messages, "characters": self._characters}
+        async with connection(self._pool) as borrowed:
+            rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
+        if rows and user_id is not None and rows[0][0] not in (None, user_id):
+            raise _foreign()
+        messages = [Message(role, content) for _, role, content in rows if role is not None]
+        # The bound on characters may have cut a turn in two.
+        return messages[1:] if messages and messages[0].role == "assistant" else messages
+
+    async def append(self, turn: Turn) -> None:
+        values = {
+            "id": turn.session_id,
+            "user_id": turn.user_id,
+            "question": turn.question,
+            "answer": turn.answer,
+            "request_id": turn.request_id,
+            "agent": turn.agent,
+            "model": turn.model,
+            "input_tokens": turn.input_tokens,
+            "output_tokens": turn.output_tokens,
+        }
+        async with connection(self._pool) as borrowed:
+            stored = await borrowed.execute(_APPEND, values)
+        if stored.rowcount != 2:
+            raise _foreign()
+
+    async def check(self) -> None:
+        """Fail unless the database answers and its schema is there."""
+        async with connection(self._pool, timeout=min(2, self._pool.timeout)) as borrowed:
+            await borrowed.execute("SELECT FROM conversations LIMIT 1")
+
+
+def _foreign() -> Problem:
+    return Problem(403, "conversation-of-another-user", "This session_id belongs to another user_id.")
