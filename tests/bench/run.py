@@ -1,0 +1,114 @@
+"""Figures for docs/benchmarks.md: each as a line of a table, with the command that gave it.
+
+make bench             all of them
+make bench ONLY=deploy one: bare_demo, lab, deploy
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+
+from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+
+AUTHORITIES = Path("/usr/local/share/ca-certificates")
+BARE = Path(__file__).parent / "bare/hosts.yml"
+
+
+def timed(what: Callable[[], Result]) -> float:
+    began = time.monotonic()
+    what().ok()
+    return time.monotonic() - began
+
+
+def row(what: str, seconds: float, limit: str, command: str) -> None:
+    print(f"| {what} | {seconds:.1f} s | {limit} | `{command}` |", flush=True)
+
+
+def variables(name: str, network: str, **more: object) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="agentfleet-bench-")) / "variables.json"
+    path.write_text(json.dumps({"lab_name": name, "lab_network": network, **more}))
+    return path
+
+
+def bare_demo() -> None:
+    """`make demo` where none of the packages, images and caches are: in a fresh Debian 12 host, nested."""
+    credentials = tempfile.mkdtemp(prefix="agentfleet-bench-")
+    outer = Fleet("bare", "10.87.0.0/24", variables("bare", "10.87.0.0/24", lab_credentials=credentials))
+    ssh = ["ssh", "-o", f"UserKnownHostsFile={credentials}/known_hosts_bare", "-o", "IdentitiesOnly=yes"]
+    ssh += ["-i", f"{credentials}/ssh_key", "root@10.87.0.11"]
+
+    def inside(command: str, stdin: bytes = b"") -> Result:
+        done = subprocess.run([*ssh, command], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return Result(done.returncode, done.stdout.decode())
+
+    outer.playbook("lab", "-e", "lab_fresh=true", inventory=BARE).ok()
+    try:
+        bundle = outer.variables.with_name("repository.bundle")
+        outer.run("git", "bundle", "create", "--quiet", str(bundle), "HEAD", "main").ok()
+        if AUTHORITIES.is_dir():
+            archive = subprocess.run(["tar", "-c", "."], cwd=AUTHORITIES, stdout=subprocess.PIPE, check=True).stdout
+            inside(f"tar -x -C {AUTHORITIES} && update-ca-certificates", archive).ok()
+        # The disks of nested hosts cannot lie on an overlay: they get memory.
+        inside("mkdir -p /var/lib/agentfleet-lab && mount -t tmpfs -o size=16g tmpfs /var/lib/agentfleet-lab").ok()
+        inside("apt-get -q update && apt-get -q -y install git make python3").ok()
+        inside(
+            "cat >repository.bundle && git clone -q --branch main repository.bundle agentfleet", bundle.read_bytes()
+        ).ok()
+        for what, limit in (("`make demo`, bare machine", "360 s"), ("`make demo`, a second time", "90 s")):
+            row(what, timed(lambda: inside("cd agentfleet && make demo")), limit, "make bench ONLY=bare_demo")
+    finally:
+        outer.playbook("lab", "-e", "lab_state=down", inventory=BARE).ok()
+
+
+def lab() -> None:
+    """Five hosts, once the root file systems exist."""
+    fleet = Fleet("five", "10.88.0.0/24", variables("five", "10.88.0.0/24"))
+    directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
+    suites = ("trixie", "bookworm", "trixie", "bookworm", "trixie")
+    hosts = {f"h{n}": {"lab_suite": suite, "ansible_host": f"10.88.0.{n}"} for n, suite in enumerate(suites, 11)}
+    (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    inventory = directory / "hosts.json"
+    try:
+        fleet.playbook("lab", inventory=inventory).ok()
+        fleet.playbook("lab", "-e", "lab_state=down", inventory=inventory).ok()
+        row("five hosts up", timed(lambda: fleet.playbook("lab", inventory=inventory)), "30 s", "make bench ONLY=lab")
+    finally:
+        fleet.playbook("lab", "-e", "lab_state=down", inventory=inventory).ok()
+        shutil.rmtree(directory)
+
+
+def deploy() -> None:
+    """Code-only deploys to two agent hosts of a fleet that serves."""
+    fleet = Fleet("bench", "10.89.0.0/24", variables("bench", "10.89.0.0/24"))
+    try:
+        for name in ("lab", "site", "deploy"):
+            fleet.playbook(name).ok()
+        seconds = sorted(timed(lambda n=n: fleet.playbook("deploy", "-e", f"label=bench-{n}")) for n in range(5))
+        row("code-only deploy, 2 agent hosts, median of 5", seconds[2], "20 s", "make bench ONLY=deploy")
+        again = timed(lambda: fleet.playbook("site"))
+        row("`site.yml` that changes nothing, 4 hosts", again, "", "make bench ONLY=deploy")
+    finally:
+        fleet.playbook("lab", "-e", "lab_state=down").ok()
+
+
+def main() -> None:
+    benches = {"bare_demo": bare_demo, "lab": lab, "deploy": deploy}
+    wanted = [name for name in os.environ.get("ONLY", "").split() if name] or list(benches)
+    print("| what | measured | limit | command |\n| --- | --- | --- | --- |", flush=True)
+    for name in wanted:
+        benches[name]()
+
+
+if __name__ == "__main__":
+    main()

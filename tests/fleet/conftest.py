@@ -1,0 +1,116 @@
+"""One lab for the session: booted fresh, provisioned and deployed once, each step's result kept for the tests to judge.
+
+REUSE=1 takes the lab as an earlier run with KEEP=1 left it: one test against a fleet that stays up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+
+from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+
+STATE = TOP / ".cache/fleet-tests"
+MODEL_PORT = 18080
+
+
+def model_key() -> str:
+    """The wire-protocol server's key: the same for every run against one lab, or REUSE=1 would be a new deploy."""
+    path = STATE / "model_key"
+    if not path.exists():
+        STATE.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(24))
+    return path.read_text()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Fleet]:
+    """Four hosts, bare unless REUSE=1."""
+    variables = STATE / "variables.yml"
+    key = model_key()
+    network = os.environ.get("LAB_NETWORK", "10.78.0.0/24")
+    fleet = Fleet(name=os.environ.get("LAB_NAME", "test"), network=network, variables=variables)
+    variables.write_text(
+        yaml.safe_dump(
+            {
+                "lab_name": fleet.name,
+                "lab_network": fleet.network,
+                "agent_model_key": key,
+                "agent_model_url": f"http://{fleet.prefix}.1:{MODEL_PORT}",
+            }
+        )
+    )
+    variables.chmod(0o600)
+    reuse = bool(os.environ.get("REUSE"))
+    fleet.playbook("lab", "-e", "lab_state=up", *([] if reuse else ["-e", "lab_fresh=true"])).ok()
+    yield fleet
+    if not os.environ.get("KEEP") and not reuse:
+        fleet.playbook("lab", "-e", "lab_state=down").ok()
+
+
+@pytest.fixture(scope="session")
+def model_server(lab: Fleet) -> Iterator[httpx.Client]:
+    """The local server that speaks the model provider's wire protocol; the client is for its controls."""
+    address = f"{lab.prefix}.1"
+    script = TOP / "tests/support/model_server.py"
+    log = (STATE / "model_server.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, script, "--host", address, "--port", str(MODEL_PORT), "--key", model_key()],
+        stdout=log,
+        stderr=log,
+    )
+    with httpx.Client(base_url=f"http://{address}:{MODEL_PORT}", transport=httpx.HTTPTransport(retries=8)) as client:
+        client.get("/_requests").raise_for_status()
+        yield client
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="session")
+def provisioning(lab: Fleet) -> dict[str, Result]:
+    """site.yml on bare hosts: checked, applied, applied again."""
+    if os.environ.get("REUSE"):
+        return {}
+    return {
+        "check": lab.playbook("site", "--check", "--diff"),
+        "first": lab.playbook("site").ok(),
+        "again": lab.playbook("site"),
+    }
+
+
+@pytest.fixture(scope="session")
+def first_deploy(lab: Fleet, provisioning: dict[str, Result], model_server: httpx.Client) -> Result:
+    return lab.playbook("deploy").ok()
+
+
+@pytest.fixture(scope="session")
+def fleet(lab: Fleet, first_deploy: Result) -> Fleet:
+    """A fleet that serves the reference agent service, with the wire-protocol server as its model."""
+    return lab
+
+
+@pytest.fixture(scope="session")
+def playbook(lab: Fleet) -> Callable[..., Result]:
+    return lab.playbook
+
+
+@pytest.fixture(scope="session")
+def on(lab: Fleet) -> Callable[[str, str], Result]:
+    return lab.on
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[httpx.Client]:
+    with fleet.client() as client:
+        yield client

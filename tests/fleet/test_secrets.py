@@ -1,0 +1,104 @@
+"""No secret shows: not in a task's output at -vvv, a process list, a unit, the journal or a file others may read."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from support.fleet import Fleet, Result
+
+SECRETS = ("api_key", "database_password", "redis_password")
+HOSTS = ("edge1", "agent1", "agent2", "data1")
+
+
+@pytest.fixture(scope="module")
+def values(fleet: Fleet) -> dict[str, str]:
+    """Every secret of the lab by name, the model's key among them."""
+    model_key = next(line for line in fleet.variables.read_text().splitlines() if line.startswith("agent_model_key"))
+    return {name: fleet.secret(name) for name in SECRETS} | {"model_key": model_key.split(": ")[1].strip("'\"")}
+
+
+def shown(text: str, values: dict[str, str]) -> list[str]:
+    """Names of the secrets in a text, each with the last task before it where the text is a playbook's output."""
+    found = []
+    for name, value in values.items():
+        before, there, _after = text.partition(value)
+        if there:
+            tasks = [line for line in before.splitlines() if line.startswith("TASK [")]
+            found.append(f"{name}: {tasks[-1]}" if tasks else name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def watched(fleet: Fleet) -> tuple[list[Result], str]:
+    """site.yml and a deploy at -vvv with diffs, while every host's process list is read over and over."""
+    lists: list[str] = []
+
+    def watch(host: str) -> None:
+        script = (
+            "while [ ! -e /run/watched ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; sleep 0.2; done"
+        )
+        lists.append(fleet.on(host, f"rm -f /run/watched; {{ {script}; }} | tr '\\0' '\\n' | sort -u").stdout)
+
+    threads = [threading.Thread(target=watch, args=(host,)) for host in HOSTS]
+    for thread in threads:
+        thread.start()
+    try:
+        runs = [
+            fleet.playbook("site", "-vvv", "--diff"),
+            fleet.playbook("deploy", "-vvv", "--diff", "-e", "label=secrets"),
+        ]
+    finally:
+        for host in HOSTS:
+            fleet.on(host, "touch /run/watched").ok()
+        for thread in threads:
+            thread.join()
+    return runs, "\n".join(lists)
+
+
+def test_output_at_highest_verbosity(watched: tuple[list[Result], str], values: dict[str, str]) -> None:
+    for run in watched[0]:
+        assert shown(run.ok().stdout, values) == []
+
+
+def test_process_lists_and_environments(watched: tuple[list[Result], str], values: dict[str, str]) -> None:
+    assert "systemd" in watched[1]
+    assert "AGENT_RELEASE" in watched[1]
+    assert shown(watched[1], values) == []
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_units_and_journal(fleet: Fleet, watched: object, values: dict[str, str], host: str) -> None:
+    units = fleet.on(
+        host, "cat /etc/systemd/system/*.service /run/systemd/transient/* 2>/dev/null; systemctl show '*'"
+    ).stdout
+    assert "ExecStart" in units
+    assert shown(units, values) == []
+    journal = fleet.on(host, "journalctl --no-pager -o export -b").ok().stdout
+    assert "MESSAGE=" in journal
+    assert shown(journal, values) == []
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_files_that_others_may_read(fleet: Fleet, watched: object, values: dict[str, str], host: str) -> None:
+    """As nobody: whatever lies open in configuration, state and the service's tree."""
+    patterns = " ".join(f"-e '{value}'" for value in values.values())
+    found = fleet.on(
+        host,
+        "setpriv --reuid=65534 --regid=65534 --clear-groups "
+        f"grep -rlFs --exclude-dir=venvs {patterns} /etc /opt /var/lib /var/log /tmp /run",
+    ).stdout
+    assert found.strip() == ""
+
+
+def test_nothing_at_rest_in_plain_text_on_agents(fleet: Fleet, watched: object, values: dict[str, str]) -> None:
+    """Not even root reads a secret from the slots' files: they are encrypted credentials."""
+    patterns = " ".join(f"-e '{value}'" for value in values.values())
+    for host in ("agent1", "agent2"):
+        credentials = fleet.on(host, "ls /opt/agent/slots/*/credentials/").ok().stdout
+        assert "api_key" in credentials
+        assert fleet.on(host, f"grep -rlF --exclude-dir=venvs {patterns} /opt /etc").stdout.strip() == ""
+
+
+def test_the_search_itself_finds_a_secret(values: dict[str, str]) -> None:
+    assert shown(f"x{values['api_key']}y", values) == ["api_key"]

@@ -1,0 +1,163 @@
+"""The front door of a fleet under test: playbooks as a user runs them, SSH to a host, HTTPS at the edge."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+TOP = Path(__file__).resolve().parents[2]
+BIN = TOP / ".venv/bin"
+RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave: its exit status, and what it wrote to both streams in the order it came."""
+
+    returncode: int
+    stdout: str
+    seconds: float = 0.0
+
+    def recap(self) -> dict[str, dict[str, int]]:
+        """Counts of the play recap, by host."""
+        return {
+            host: {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", counts)}
+            for host, counts in RECAP.findall(self.stdout)
+        }
+
+    def changed(self) -> dict[str, int]:
+        return {host: counts["changed"] for host, counts in self.recap().items()}
+
+    def ok(self) -> Result:
+        assert self.returncode == 0, f"exit status {self.returncode}\n{self.stdout[-12000:]}"
+        return self
+
+
+class SiteTransport(httpx.HTTPTransport):
+    """Connects to an address while the request, its TLS and its Host header name the site."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.name = name
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "sni_hostname": self.name}
+        request.headers["Host"] = self.name
+        return super().handle_request(request)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A lab by name and network, reached as a user reaches a fleet."""
+
+    name: str
+    network: str
+    variables: Path
+    inventory: Path = TOP / "inventories/lab"
+
+    def address(self, host: str) -> str:
+        last = {"edge1": 11, "agent1": 21, "agent2": 22, "data1": 31, "desk1": 51}[host]
+        return f"{self.prefix}.{last}"
+
+    @property
+    def prefix(self) -> str:
+        return self.network.rsplit(".", 1)[0]
+
+    @property
+    def credentials(self) -> Path:
+        return TOP / "inventories/lab/credentials"
+
+    def secret(self, name: str) -> str:
+        return (self.credentials / name).read_text().strip()
+
+    def run(self, *command: str, cwd: Path = TOP, env: dict[str, str] | None = None, timeout: float = 900) -> Result:
+        whole = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1", **(env or {})}
+        done = subprocess.run(
+            command, cwd=cwd, env=whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+        )
+        return Result(done.returncode, done.stdout)
+
+    def command(self, name: str, *options: str, inventory: Path | None = None) -> list[str]:
+        """The command line that runs a playbook of the checkout against this lab."""
+        source = str(inventory or self.inventory)
+        return [
+            str(BIN / "ansible-playbook"),
+            "-i",
+            source,
+            f"playbooks/{name}.yml",
+            "-e",
+            f"@{self.variables}",
+            *options,
+        ]
+
+    def playbook(
+        self, name: str, *options: str, inventory: Path | None = None, env: dict[str, str] | None = None
+    ) -> Result:
+        return self.run(*self.command(name, *options, inventory=inventory), env=env)
+
+    def ssh(self, host: str) -> list[str]:
+        return [
+            "ssh",
+            "-o",
+            f"UserKnownHostsFile={self.credentials}/known_hosts_{self.name}",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-i",
+            str(self.credentials / "ssh_key"),
+            f"root@{self.address(host)}",
+        ]
+
+    def on(self, host: str, command: str, stdin: str | None = None) -> Result:
+        """A shell command on a host, as root."""
+        done = subprocess.run(
+            [*self.ssh(host), command],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=300,
+        )
+        return Result(done.returncode, done.stdout)
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.credentials / f"{self.name}.crt"))
+
+    @contextmanager
+    def client(self, key: str | None = None, **options: Any) -> Iterator[httpx.Client]:
+        """An HTTP client of the site that verifies its certificate; KEY is the API key unless another is given."""
+        headers = {"Authorization": f"Bearer {self.secret('api_key') if key is None else key}"}
+        with httpx.Client(
+            base_url=f"https://{self.address('edge1')}",
+            transport=SiteTransport("agent.lab.test", verify=self.tls(), limits=httpx.Limits(max_connections=50)),
+            headers=headers,
+            timeout=60,
+            **options,
+        ) as client:
+            yield client
+
+    def sql(self, statement: str) -> str:
+        """The database's answer, as its own superuser sees it: unaligned, without headings."""
+        command = f"runuser -u postgres -- psql -X -A -t -v ON_ERROR_STOP=1 -d {self.service}"
+        return self.on("data1", command, stdin=statement).ok().stdout.strip()
+
+    service: str = "agent"
+
+
+def copy_inventory(source: Path, target: Path) -> Path:
+    """A copy to change one thing in; the generated credentials stay where they are, linked."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("credentials"))
+    (target / "credentials").symlink_to(source / "credentials")
+    return target
