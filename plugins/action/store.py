@@ -17,10 +17,8 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         local = arguments.pop("artifact", None)
 
-        def call(remote: str | None) -> dict[str, Any]:
-            final = {**arguments, "artifact": remote} if remote else arguments
+        def call(remote: str) -> dict[str, Any]:
+            final = {**arguments, "artifact": remote}
             return dict(self._execute_module("agentfleet.vm.store", module_args=final, task_vars=task_vars))
 
-        if arguments.get("state") == "stored" and not self._task.check_mode:
-            return shipped(self, str(local), call)
-        return call(None)
+        return call(str(local)) if self._task.check_mode else shipped(self, str(local), call)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
-from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, make_plan
+from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
     GREEN_OFFSET,
     SERVICE_NAME,
@@ -45,23 +47,25 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
     wanted = Request(
         release=str(request["release"]["id"]),
         strategy=str(request["strategy"]),
+        steps=read_steps(request["steps"]),
+        batch=int(request["batch"]),
         disk_mb=int(request["disk_mb"]),
         artifact=bool(request["artifact"]),
-        record=bool(request["record"]),
+        allow_unreachable=bool(request["allow_unreachable"]),
+        follow=bool(request["follow"]),
     )
     agents = [
-        read_agent(str(host), seen(host, "__deploy_agent"), wanted.release, bool(request["by_identity"]))
+        read_agent(
+            str(host), seen(host, "__deploy_agent"), wanted.release, bool(request["by_identity"]), request["slots"]
+        )
         for host in groups.get("agents", [])
     ]
-    edges = [
-        read_edge(str(host), seen(host, "__deploy_traffic"), seen(host, "__deploy_store"))
-        for host in groups.get("edge", [])
-    ]
+    edges = [read_edge(str(host), seen(host, "__deploy_edge")) for host in groups.get("edge", [])]
     plan = make_plan(agents, edges, wanted).to_dict()
     # The edge's store describes a release that this controller did not build.
-    stored = [seen(edge.name, "__deploy_store") for edge in edges if wanted.release in edge.artifacts]
-    described = next((store["artifacts"][wanted.release] for store in stored if store), request["release"])
-    weights = {edge.name: dict(edge.weights) for edge in edges}
+    stored = [seen(edge.name, "__deploy_edge") for edge in edges if wanted.release in edge.artifacts]
+    described = next((edge["backend"]["artifacts"][wanted.release] for edge in stored if edge), request["release"])
+    weights = dict(edges[0].weights) if edges else {}
     return {
         **plan,
         "lines": transaction.plan_lines(plan),
@@ -73,11 +77,79 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
     }
 
 
-def deploy_current(groups: Mapping[str, Sequence[str]], hostvars: Hosts) -> str:
-    """The release that the edges note as current, the latest where they differ; empty where there is none."""
-    stores = [hostvars[host].get("__deploy_store") for host in groups.get("edge", [])]
-    records = [store["current"] for store in stores if isinstance(store, Mapping) and store.get("current")]
-    return max(((str(record["deployed_at"]), str(record["release"])) for record in records), default=("", ""))[1]
+def read_steps(steps: object) -> tuple[int, ...]:
+    """A canary's percents, as a list or as `-e steps=5,25,50,100`."""
+    words = steps if isinstance(steps, Sequence) and not isinstance(steps, str) else str(steps).split(",")
+    return tuple(int(str(word).strip().removesuffix("%")) for word in words)
+
+
+def deploy_current(groups: Mapping[str, Sequence[str]], hostvars: Hosts, kind: str, release: str) -> dict[str, Any]:
+    """The current release by the edge's director, and the one to bring with the slots that it is known to be in.
+
+    That is the current one for a join, and for a rollback RELEASE or the one before; empty where there is none.
+    """
+    for host in groups.get("edge", []):
+        result = hostvars[host].get("__deploy_edge")
+        if isinstance(result, Mapping) and isinstance(result.get("backend"), Mapping):
+            current = str((result["backend"]["current"] or {}).get("release") or "")
+            earlier = result["backend"]["previous"] or {"release": "", "slots": []}
+            if kind != "rollback":
+                return {"current": current, "wanted": current, "slots": []}
+            if release:
+                return {"current": current, "wanted": release, "slots": []}
+            return {"current": current, "wanted": str(earlier["release"]), "slots": list(earlier["slots"])}
+    return {"current": "", "wanted": release, "slots": []}
+
+
+def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the director is asked to carry out, of a plan and of who asks for what."""
+    step = next((step for step in plan["steps"] if step["action"] == "rollout"), None)
+    if step is None:
+        return {}
+    slots = {f"{host}-{slot}": name for host, held in plan["releases"].items() for slot, name in held.items() if name}
+    slots |= {f"{host}-{slot}": plan["release"] for host, slot in plan["targets"].items()}
+    served = any(step["before"].values())
+    watched = facts["kind"] != "join" and served
+    bake = facts["bake_seconds"]
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return {
+        "id": f"{moment}-{facts['kind']}-{os.urandom(3).hex()}",
+        "backend": facts["backend"],
+        "kind": facts["kind"],
+        "release": plan["release"],
+        "previous": facts["previous"],
+        "strategy": facts["strategy"],
+        "stages": [{"label": stage["label"], "weights": dict(stage["weights"])} for stage in step["stages"]],
+        "before": dict(step["before"]),
+        "slots": slots,
+        # Where nobody was served before there is nothing to compare with and nothing to go back to.
+        "bake_seconds": (default_bake(facts["strategy"]) if bake is None else float(bake)) if watched else 0.0,
+        "policy": dict(facts["policy"]),
+        "probe_path": facts["probe_path"],
+        "by": facts["by"],
+        "where": facts["where"],
+        "generation": int(facts["generation"]),
+        "notes": [f"without {host}" for host in plan["left_out"]],
+    }
+
+
+def deploy_record(progress: Mapping[str, Any], asked: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """An entry of the history for what failed before the director had it."""
+    reasons = [f"{host}: {first_line(text)}" for host, text in progress["problems"]]
+    kept = ("id", "backend", "kind", "release", "previous", "strategy", "by", "where", "notes")
+    return {
+        **{name: asked[name] for name in kept},
+        "began_at": time.time() - float(seconds),
+        "seconds": round(float(seconds), 1),
+        "outcome": "failed",
+        "reason": "; ".join(reasons),
+        "verdicts": [],
+    }
+
+
+def default_bake(strategy: str) -> float:
+    """Seconds that each stage is watched."""
+    return 300.0 if strategy == "canary" else 30.0
 
 
 def deploy_advance(
@@ -104,6 +176,8 @@ class FilterModule:
             "service_problem": service_problem,
             "deploy_plan": deploy_plan,
             "deploy_current": deploy_current,
+            "deploy_rollout": deploy_rollout,
+            "deploy_record": deploy_record,
             "deploy_advance": deploy_advance,
             "deploy_result": deploy_result,
         }

@@ -83,11 +83,18 @@ def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, i
     return servers
 
 
+def balancer_figures(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """Where the HAProxy of each edge shows its figures."""
+    ports = {name: int(hostvars[name].get("balancer_metrics_port", 8405)) for name in names}
+    return [f"http://{socket_address(fleet_address(name, hostvars), port)}/metrics" for name, port in ports.items()]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "fleet_address": fleet_address,
             "fleet_addresses": fleet_addresses,
+            "balancer_figures": balancer_figures,
             "slot_servers": slot_servers,
             "socket_address": socket_address,
         }

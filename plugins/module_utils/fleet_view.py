@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.plan import FULL, Agent, Edge, Slot, first_line
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import FULL
+from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Agent, Edge, Slot, first_line
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS
 
 Result = Mapping[str, Any]
@@ -24,47 +25,54 @@ def problem_of(host: str, results: Sequence[Result | None]) -> str:
     return ""
 
 
-def read_agent(host: str, result: Result | None, release: str, by_identity: bool) -> Agent:
-    """One agent host; a slot matches by all that it runs, or by its release alone."""
+def read_agent(host: str, result: Result | None, release: str, by_identity: bool, only: Sequence[str] = ()) -> Agent:
+    """One agent host; a slot matches by all that it runs, or by its release alone, narrowed to the slots of ONLY."""
     problem = problem_of(host, [result])
     if problem or not result:
-        return Agent(host, problem=problem)
+        return Agent(host, problem=problem, unreachable=bool(result and result.get("unreachable")))
     seen = result["observed"]
+    narrowed = any(f"{host}-{slot}" in only for slot in SLOTS)
     return Agent(
         name=host,
         prepared=bool(seen["prepared"]),
         migrates=bool(seen["migrates"]),
         port=int(seen["port"]),
         instances=int(seen["instances"]),
-        slots={slot: read_slot(seen["slots"][slot], release, by_identity) for slot in SLOTS},
+        slots={
+            slot: read_slot(seen["slots"][slot], release, by_identity, not narrowed or f"{host}-{slot}" in only)
+            for slot in SLOTS
+        },
         has_release=bool(seen["has_release"]),
         disk_free_mb=int(seen["disk_free_mb"]),
         ports_taken={int(port): str(holder) for port, holder in seen["ports_taken"].items()},
     )
 
 
-def read_slot(seen: Result, release: str, by_identity: bool) -> Slot:
+def read_slot(seen: Result, release: str, by_identity: bool, may_match: bool) -> Slot:
     state = str(seen["state"])
     same_release = seen["release"] == release and state not in ("empty", "damaged")
     return Slot(
         release=str(seen["release"]) if seen["release"] else None,
-        matches=bool(seen["matches"]) if by_identity else same_release,
+        matches=may_match and (bool(seen["matches"]) if by_identity else same_release),
         state=state,
         active=bool(seen["active"]),
         enabled=bool(seen["enabled"]),
     )
 
 
-def read_edge(host: str, traffic: Result | None, store: Result | None) -> Edge:
-    problem = problem_of(host, [traffic, store])
-    if problem or not traffic or not store:
+def read_edge(host: str, result: Result | None) -> Edge:
+    """The edge as its director describes one backend."""
+    problem = problem_of(host, [result])
+    if problem or not result:
         return Edge(host, problem=problem)
-    current = store["current"] or {}
+    seen = result["backend"]
+    current, work = seen["current"] or {}, seen["rollout"] or {}
     return Edge(
         name=host,
-        weights={str(server): int(weight) for server, weight in traffic["after"].items()},
-        artifacts=tuple(str(release) for release in store["artifacts"]),
+        weights={str(name): int(server["weight"]) for name, server in seen["servers"].items()},
+        artifacts=tuple(str(release) for release in seen["artifacts"]),
         current=str(current["release"]) if current.get("release") else None,
+        busy=f"{work['kind']} of {work['release']} is under way: {work['phase']}" if work and not work["over"] else "",
     )
 
 

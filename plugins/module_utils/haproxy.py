@@ -112,10 +112,24 @@ def servers_of(backend: str, states: str, stats: str) -> dict[str, Server]:
             weight=int(row["srv_uweight"]),
             state=state,
             check=describe_check(figure),
-            ready=state == "up" and passed_check(figure.get("check_status", ""), figure.get("check_code", "")),
+            # One that is drained answers its checks; it keeps the weight that it will have again.
+            ready=state in ("up", "drain")
+            and passed_check(figure.get("check_status", ""), figure.get("check_code", "")),
             sessions=int(figure.get("scur") or 0),
         )
     return found
+
+
+def counters_of(stats: str) -> dict[str, tuple[int, int]]:
+    """By server, how many requests it was given since HAProxy started, and how many of those have an outcome.
+
+    An outcome is the beginning of an answer, of whatever status, or that none will come.
+    """
+    counters = {}
+    for name, row in parse_stats(stats).items():
+        outcomes = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
+        counters[name] = (int(row.get("stot") or 0), sum(int(row.get(column) or 0) for column in outcomes))
+    return counters
 
 
 def state_of(operational: int, admin: int) -> str:
@@ -219,12 +233,17 @@ class Runtime:
         return answer.decode(errors="replace")
 
     def servers(self, backend: str) -> dict[str, Server]:
+        return self.observe(backend)[0]
+
+    def observe(self, backend: str) -> tuple[dict[str, Server], dict[str, tuple[int, int]]]:
+        """The servers, and the counters of each."""
         states = self.ask(f"show servers state {backend}")
         if "Can't find backend" in states:
             raise HaproxyError(
                 f"HAProxy has no backend {backend}; write it with: ansible-playbook playbooks/site.yml --limit edge"
             )
-        return servers_of(backend, states, self.ask(f"show stat {backend} 4 -1"))
+        stats = self.ask(f"show stat {backend} 4 -1")
+        return servers_of(backend, states, stats), counters_of(stats)
 
     def worker(self) -> str:
         """The process that answers; each configuration has its own."""
@@ -237,6 +256,11 @@ class Runtime:
         answer = self.ask(f"set weight {backend}/{server} {weight}").strip()
         if answer:
             raise HaproxyError(f"HAProxy refused weight {weight} of {backend}/{server}: {answer}")
+
+    def set_state(self, backend: str, server: str, state: str) -> None:
+        answer = self.ask(f"set server {backend}/{server} state {state}").strip()
+        if answer:
+            raise HaproxyError(f"HAProxy refused state {state} of {backend}/{server}: {answer}")
 
 
 def await_ready(

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import observation, systemd
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import MANIFEST, REQUIREMENTS, unpack
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.store import removable
 from ansible_collections.agentfleet.vm.plugins.module_utils.identity import redact
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
@@ -35,6 +36,9 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
 
 UV_CACHE = "/var/cache/agentfleet/uv"
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+# Installed by role agent; the generation is the newest lease's that wrote on this host.
+SLOT_COMMAND = "/usr/local/lib/agentfleet/agentfleet-slot"
+GENERATION = Path("/var/lib/agentfleet/generation")
 JOURNAL_LINES = 20
 READY = "/ready"
 # A start may fail once for want of something that is itself starting; a third time it is the release.
@@ -299,8 +303,11 @@ def cancel_stop(service: Service, slot: str) -> bool:
     return pending
 
 
-def stop_later(service: Service, slot: str, minutes: int) -> None:
-    """Leave the stopping to the host, which does it with or without whoever deploys."""
+def stop_later(service: Service, slot: str, minutes: int, host: str, edges: Sequence[str]) -> None:
+    """Leave the stopping to the host, which does it with or without whoever deploys.
+
+    By then the slot may have traffic again, of which the EDGES know: so what runs then looks first, every minute.
+    """
     if not minutes:
         systemd.systemctl("stop", "--no-block", service.slot_pattern(slot))
         return
@@ -311,11 +318,27 @@ def stop_later(service: Service, slot: str, minutes: int) -> None:
         f"--unit={service.stop_timer(slot)}",
         f"--description=Stop {service.name}'s slot {slot}, warm since its last use",
         f"--on-active={minutes}m",
+        "--on-unit-active=1m",
         "--timer-property=AccuracySec=5s",
-        "systemctl",
-        "stop",
-        service.slot_pattern(slot),
+        SLOT_COMMAND,
+        service.name,
+        slot,
+        host,
+        *edges,
     )
+
+
+def check_generation(generation: int) -> None:
+    """Refuse a writer whose lease is no longer the fleet's; a newer one is noted first. 0 is none at all."""
+    noted = GENERATION.read_text().strip() if GENERATION.exists() else "0"
+    newest = int(noted) if noted.isdecimal() else 0
+    if generation and generation < newest:
+        raise HostError(
+            f"this run's lease ({generation}) is over: {newest} wrote here since; nothing was changed, run it again"
+        )
+    if generation > newest:
+        GENERATION.parent.mkdir(parents=True, exist_ok=True)
+        write(GENERATION, f"{generation}\n".encode(), 0o644)
 
 
 def ask_ready(address: str, port: int) -> tuple[int, str]:
@@ -421,12 +444,6 @@ def migrate(service: Service, slot: str, secrets: Iterable[str]) -> list[str]:
         systemd.systemctl("reset-failed", unit)
         raise HostError(redact(f"the migration of {service.name} failed. Its last lines:\n{said}", secrets)) from error
     return redact(systemd.journal([unit], began, JOURNAL_LINES), secrets).splitlines()
-
-
-def removable(ordered: Sequence[str], used: Iterable[str], keep: int) -> list[str]:
-    """Releases to remove, of ORDERED oldest first: beyond the newest KEEP, and used by nothing."""
-    newest = set(ordered[-keep:]) if keep else set()
-    return [name for name in ordered if name not in newest and name not in set(used)]
 
 
 def prune(service: Service, keep: int, also: Iterable[str], python: str, check: bool) -> list[str]:

@@ -368,7 +368,36 @@ def console_tail(lab: Lab, host: str) -> str:
     return lines[-1][:200] if lines else "its console said nothing"
 
 
-def hosts_up(lab: Lab, hosts: Iterable[Host], images: dict[str, Path], seconds: float = 60) -> list[str]:
+def inside(leader: int, *command: str) -> str:
+    """What a command says in the host; its network need not work for that."""
+    done = subprocess.run(
+        ["nsenter", f"--target={leader}", "--mount", "--pid", "--net", "--", *command],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=20,
+    )
+    return " / ".join((done.stdout or done.stderr).strip().splitlines())
+
+
+def silence(lab: Lab, host: str) -> str:
+    """Why a host may not answer: what its console, its systemd and its network say."""
+    leaders = [child for pid in nspawn_processes(lab.root_of(host)) for child in children(pid)]
+    if not leaders:
+        return f"it does not run; {console_tail(lab, host)}"
+    said = []
+    for command in (
+        ("systemctl", "is-system-running"),
+        ("systemctl", "list-jobs", "--no-legend", "--no-pager"),
+        ("ip", "-brief", "address"),
+        ("journalctl", "--no-pager", "--quiet", "--boot", "--priority=warning", "--lines=5", "--output=cat"),
+    ):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            said.append(inside(leaders[0], *command))
+    return "; ".join([console_tail(lab, host), *filter(None, said)])
+
+
+def hosts_up(lab: Lab, hosts: Iterable[Host], images: dict[str, Path], seconds: float = 120) -> list[str]:
     """Boot the hosts that do not run; the names of those. Returns when every host answers on port 22."""
     booted = []
     hosts = list(hosts)
@@ -386,7 +415,7 @@ def hosts_up(lab: Lab, hosts: Iterable[Host], images: dict[str, Path], seconds: 
         booted.append(host.name)
     for host in hosts:
         if not wait_for(partial(answers_ssh, host.address), seconds):
-            raise LabError(f"{host.name} ({host.address}) does not answer on port 22: {console_tail(lab, host.name)}")
+            raise LabError(f"{host.name} ({host.address}) does not answer on port 22: {silence(lab, host.name)}")
     return booted
 
 

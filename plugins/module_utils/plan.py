@@ -1,19 +1,25 @@
 """The plan of a deploy: from what the fleet is and what is asked to an ordered list of steps, or the reason why not.
 
 Pure: no host, no clock. Whoever carries a plan out asks after every step what it came to (`judge`) and, when a step
-failed, for the way back (`undo_of`). Every plan has one shape: make the wanted slots ready, move traffic by a schedule
-of weights, then let the old slots go. A strategy is only another schedule.
+failed, for the way back (`undo_of`). Every plan has one shape: make the wanted slots ready, hand the director a
+schedule of weights, then let the old slots go. A strategy is only another schedule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import (
+    CANARY_STEPS,
+    FULL,
+    Host,
+    ScheduleError,
+    Stage,
+    schedule,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, ports, server_names
-
-FULL = 100
 
 Weights = Mapping[str, int]
 Targets = Mapping[str, str]
@@ -40,6 +46,7 @@ class Agent:
 
     name: str
     problem: str = ""
+    unreachable: bool = False
     prepared: bool = True
     migrates: bool = True
     port: int = 8100
@@ -52,37 +59,44 @@ class Agent:
 
 @dataclass(frozen=True)
 class Edge:
-    """One edge host: the weights of its balancer's servers, and its release store."""
+    """One edge host: the weights of its balancer's servers, its release store, and what its director has under way."""
 
     name: str
     problem: str = ""
     weights: Weights = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
     current: str | None = None
+    busy: str = ""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. `artifact` tells whether the controller has it, `record` whether the edge shall note it."""
+    """What is asked for. `artifact` tells whether the controller has it; `steps` are a canary's percents,
+    `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end.
+    """
 
     release: str
     strategy: str = "blue_green"
+    steps: tuple[int, ...] = CANARY_STEPS
+    batch: int = 1
     disk_mb: int = 0
     artifact: bool = True
-    record: bool = True
+    allow_unreachable: bool = False
+    follow: bool = True
 
 
 @dataclass(frozen=True)
 class Step:
     """One thing that some hosts do at the same time. A failure of one that is not `critical` stops nothing.
 
-    `slots` names the slot of each host, `servers` the weights to set on each edge.
+    `slots` names the slot of each agent host. A rollout has its stages, and the weights from which it begins.
     """
 
     action: str
     hosts: tuple[str, ...]
     slots: Targets = field(default_factory=dict)
-    servers: Mapping[str, Weights] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    before: Weights = field(default_factory=dict)
     critical: bool = True
     undo: tuple[Step, ...] = ()
 
@@ -96,20 +110,10 @@ class Plan:
     problems: tuple[tuple[str, str], ...] = ()
     steps: tuple[Step, ...] = ()
     targets: Targets = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def everything_at_once(agents: Sequence[Agent], targets: Targets) -> list[dict[str, int]]:
-    """All traffic in one move."""
-    return [final_weights(agents, targets)]
-
-
-# Weights of the wanted slots' servers, stage by stage. A strategy is a row here.
-SCHEDULES: Mapping[str, Callable[[Sequence[Agent], Targets], list[dict[str, int]]]] = {
-    "blue_green": everything_at_once,
-}
 
 
 def servers_of(agent: Agent, slot: str) -> list[str]:
@@ -128,8 +132,12 @@ def final_weights(agents: Sequence[Agent], targets: Targets) -> dict[str, int]:
 
 def make_plan(agents: Sequence[Agent], edges: Sequence[Edge], request: Request) -> Plan:
     """The plan that brings every agent host to what is asked, with all traffic on it."""
-    if request.strategy not in SCHEDULES:
-        return refused(request, [("", f"strategy={request.strategy} is unknown; allowed: {', '.join(SCHEDULES)}")])
+    try:
+        schedule(request.strategy, (), request.steps, request.batch)
+    except ScheduleError as error:
+        return refused(request, [("", str(error))])
+    left_out = tuple(agent.name for agent in agents if agent.unreachable) if request.allow_unreachable else ()
+    agents = [agent for agent in agents if agent.name not in left_out]
     problems = unready_hosts(agents, edges)
     if problems:
         return refused(request, problems)
@@ -140,7 +148,7 @@ def make_plan(agents: Sequence[Agent], edges: Sequence[Edge], request: Request) 
     if problems:
         return refused(request, problems)
     steps = all_steps(agents, edges, targets, before, request)
-    return Plan("go" if steps else "nothing", request.release, (), tuple(steps), targets)
+    return Plan("go" if steps else "nothing", request.release, (), tuple(steps), targets, left_out)
 
 
 def refused(request: Request, problems: Iterable[tuple[str, str]]) -> Plan:
@@ -153,7 +161,10 @@ def unready_hosts(agents: Sequence[Agent], edges: Sequence[Edge]) -> list[tuple[
     for group, hosts in (("agents", agents), ("edge", edges)):
         if not hosts:
             problems.append(("", f"the inventory has no host in group {group}: add one, then run site.yml"))
-    problems += [(edge.name, edge.problem) for edge in edges if edge.problem]
+    problems += [(edge.name, edge.problem or edge.busy) for edge in edges if edge.problem or edge.busy]
+    if len(edges) > 1:
+        names = ", ".join(edge.name for edge in edges)
+        problems.append(("", f"group edge has {names}: one edge moves the traffic, several are not supported yet"))
     problems += [(agent.name, agent.problem) for agent in agents if agent.problem]
     for agent in agents:
         if not agent.problem and not agent.prepared:
@@ -247,18 +258,15 @@ def all_steps(
     install = tuple(name for name, slot in slots.items() if not slot.matches)
     # A slot must not be in traffic while it is overwritten.
     overwritten = {f"{name}-{targets[name]}" for name in install}
-    emptied = {server: 0 for server, weight in before.items() if weight and server.rpartition("-")[0] in overwritten}
-    settled = {edge.name: {**edge.weights, **emptied} for edge in edges}
-    moves = any(settled[edge].get(server, 0) != weight for edge in settled for server, weight in final.items())
-    raised = {name for name, slot in targets.items() if any(gains(name, slot, now, final) for now in settled.values())}
+    settled = {server: 0 if server.rpartition("-")[0] in overwritten else weight for server, weight in before.items()}
+    raised = {name for name, slot in targets.items() if gains(name, slot, settled, final)}
     start = tuple(name for name, slot in slots.items() if name in install or not up(slot) or name in raised)
     fresh = tuple(name for name in start if name in install or not slots[name].running)
-    serves = {name for name in fresh if any(targets[name] in serving(name, settled[edge]) for edge in settled)}
-    stoppable = {name: targets[name] for name in fresh if name not in serves}
+    stoppable = {name: targets[name] for name in fresh if targets[name] not in serving(name, settled)}
 
     steps = []
-    if emptied:
-        steps.append(Step("traffic", edge_names, servers=dict.fromkeys(edge_names, emptied)))
+    if install:
+        steps.append(Step("overwrite", edge_names, slots={name: targets[name] for name in install}))
     sources = tuple(edge.name for edge in edges if request.release in edge.artifacts)
     storing = tuple(name for name in edge_names if (request.artifact or sources) and name not in sources)
     if not request.artifact and (storing or any(not by_name[name].has_release for name in install)):
@@ -273,19 +281,25 @@ def all_steps(
     if start:
         back = (Step("stop", tuple(stoppable), slots=stoppable),) if stoppable else ()
         steps.append(Step("start", start, slots={name: targets[name] for name in start}, undo=back))
-    if moves:
-        previous: Mapping[str, Weights] = settled
-        for weights in SCHEDULES[request.strategy](agents, targets):
-            stage = {edge: {**dict.fromkeys(before, 0), **weights} for edge in edge_names}
-            back = (Step("traffic", edge_names, servers=previous),)
-            steps.append(Step("traffic", edge_names, servers=stage, undo=back))
-            previous = stage
-    if request.record and (fresh or any(edge.current != request.release for edge in edges)):
-        steps.append(Step("record", edge_names, critical=False))
+    moves = any(settled.get(server, 0) != weight for server, weight in final.items())
+    if moves or fresh or any(edge.current != request.release for edge in edges):
+        stages = complete_stages(agents, targets, settled, request) if moves else (Stage(f"{FULL} %", final),)
+        steps.append(Step("rollout", edge_names, stages=stages, before=settled))
     retire = {name: other(slot) for name, slot in targets.items() if to_retire(by_name[name], other(slot), final)}
     if retire:
         steps.append(Step("retire", tuple(retire), slots=retire, critical=False))
     return steps
+
+
+def complete_stages(agents: Sequence[Agent], targets: Targets, settled: Weights, request: Request) -> tuple[Stage, ...]:
+    """The strategy's stages; whatever is of no host of theirs has no traffic from the first on."""
+    hosts = []
+    for agent in agents:
+        slot = targets[agent.name]
+        old = tuple(server for server in servers_of(agent, other(slot)) if settled.get(server))
+        hosts.append(Host(agent.name, tuple(servers_of(agent, slot)), old))
+    stages = schedule(request.strategy, hosts, request.steps, request.batch)
+    return tuple(Stage(stage.label, {**dict.fromkeys(settled, 0), **stage.weights}) for stage in stages)
 
 
 def up(slot: Slot) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS
 GROUPS = ("edge", "agents", "postgres", "redis", "monitoring", "backup")
 CERTIFICATE_MINIMUM_DAYS = 7
 DISK_MINIMUM_PERCENT = 10
+HISTORY_LINES = 5
 
 Seen = Mapping[str, Any]
 
@@ -153,11 +155,16 @@ def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
             }
             for host in hosts
         ],
-        "lease": None,
-        "rollout": None,
+        "lease": told(hosts, "lease"),
+        "rollout": told(hosts, "rollout"),
         "certificate_days": min(days, default=None),
         "last_backup_hours": None,
     }
+
+
+def told(hosts: Sequence[Host], name: str) -> Any:
+    """What the first edge that knows says."""
+    return next((host.seen[name] for host in hosts if host.seen.get(name)), None)
 
 
 def problems(hosts: Sequence[Host]) -> dict[str, str]:
@@ -198,7 +205,32 @@ def table(fleet: str, hosts: Sequence[Host]) -> list[str]:
     rows: list[tuple[str, ...]] = [HEADINGS]
     for host in hosts:
         rows += host_rows(host, slots_of(host, traffic), traffic, total)
-    return [headline(document), "", *aligned(rows)]
+    return [headline(document), *under_way(document), "", *aligned(rows), *history_lines(told(hosts, "history") or [])]
+
+
+def under_way(document: Seen) -> Iterable[str]:
+    lease, rollout = document["lease"], document["rollout"]
+    if lease:
+        yield f"lease  {lease['holder']}, {lease['work']}, {lease['ends_in']} s left unless renewed"
+    if rollout:
+        share = percent(rollout["share"])
+        what = f"{rollout['kind']} of {rollout['release']}"
+        yield f"under way  {what}: {rollout['phase']}, stage {rollout['stage']}, {share}"
+
+
+def history_lines(history: Sequence[Seen]) -> list[str]:
+    """The last deploys and rollbacks."""
+    if not history:
+        return []
+    rows: list[tuple[str, ...]] = [("when (UTC)", "what", "outcome", "release", "strategy", "seconds", "by")]
+    for entry in history[-HISTORY_LINES:]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(float(entry["began_at"])))
+        seconds = f"{float(entry['seconds']):.0f}"
+        row = (when, entry["kind"], entry["outcome"], entry["release"], entry["strategy"], seconds, entry["by"])
+        rows.append(tuple(str(word) for word in row))
+    lines = aligned(rows)
+    reason = str(history[-1].get("reason") or "") if history[-1]["outcome"] != "promoted" else ""
+    return ["", *lines, *([f"  why: {reason}"] if reason else [])]
 
 
 def headline(document: Seen) -> str:

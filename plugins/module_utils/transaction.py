@@ -11,25 +11,34 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.plan import first_li
 Progress = Mapping[str, Any]
 Problem = tuple[str, str]
 
-# Forward until a critical step fails, then back; stuck when the way back fails as well.
-FORWARD, BACK, STUCK = "forward", "back", "stuck"
+# Forward until a critical step fails, then back; stuck when the way back fails as well. Left is what the director
+# has in hand and goes on with, when nobody can tell how it ended.
+FORWARD, BACK, STUCK, LEFT = "forward", "back", "stuck", "left"
 
 TITLES = {
-    "traffic": "Move the traffic",
+    "overwrite": "Take the idle slots out of the traffic",
     "fetch": "Fetch the artifact from the edge",
     "store": "Keep the artifact on the edge",
     "install": "Install the release into the idle slots",
     "migrate": "Migrate the database",
     "start": "Start the slots and wait until they are ready",
     "stop": "Stop what was started",
-    "record": "Note the release as the current one",
+    "rollout": "Move the traffic",
     "retire": "Retire the old slots",
 }
 
 
-def begin(weights: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The progress before the first step, and who has the traffic then, by edge."""
-    return {"phase": FORWARD, "problems": [], "warnings": [], "undo": [], "weights": weights, "shipped": {}}
+def begin(weights: Mapping[str, int]) -> dict[str, Any]:
+    """The progress before the first step, and who has the traffic then."""
+    return {
+        "phase": FORWARD,
+        "problems": [],
+        "warnings": [],
+        "undo": [],
+        "weights": weights,
+        "shipped": {},
+        "outcome": "",
+    }
 
 
 def advance(
@@ -41,8 +50,9 @@ def advance(
     """The progress after step NUMBER of STEPS came to RESULTS on its hosts."""
     step = steps[number]
     after = dict(progress)
-    after["weights"] = {**progress["weights"], **weights_after(results)}
+    after["weights"] = weights_after(results) or progress["weights"]
     after["shipped"] = {**progress["shipped"], **shipped(results)}
+    after["outcome"] = outcome_of(results) or progress["outcome"]
     problems = judge(step, results)
     if not problems:
         return after
@@ -51,16 +61,27 @@ def advance(
         return {**after, "phase": STUCK, "problems": [*progress["problems"], *undone]}
     if not step["critical"]:
         return {**after, "warnings": [*progress["warnings"], *problems]}
-    undo = undo_of(steps, number)
-    return {**after, "phase": BACK, "problems": [*progress["problems"], *problems], "undo": undo}
+    problems = [*progress["problems"], *problems]
+    if step["action"] == "rollout" and after["outcome"] in ("", "submitted", "promoted"):
+        # The traffic may be on either side: nothing is stopped until somebody has looked.
+        return {**after, "phase": LEFT, "problems": problems}
+    return {**after, "phase": BACK, "problems": problems, "undo": undo_of(steps, number)}
 
 
-def weights_after(results: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    return {
-        host: {str(server): int(weight) for server, weight in result["after"].items()}
-        for host, result in results.items()
-        if isinstance(result, Mapping) and isinstance(result.get("after"), Mapping)
-    }
+def outcome_of(results: Mapping[str, Any]) -> str:
+    """What the director said of its rollout: promoted, reverted, refused, submitted; nothing where it said nothing."""
+    said = [
+        str(result["outcome"]) for result in results.values() if isinstance(result, Mapping) and "outcome" in result
+    ]
+    return said[0] if said else ""
+
+
+def weights_after(results: Mapping[str, Any]) -> dict[str, int]:
+    """The weights that the edge read back, if it did."""
+    for result in results.values():
+        if isinstance(result, Mapping) and isinstance(result.get("weights"), Mapping):
+            return {str(server): int(weight) for server, weight in result["weights"].items()}
+    return {}
 
 
 def shipped(results: Mapping[str, Any]) -> dict[str, int]:
@@ -79,16 +100,14 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         return [f"release {plan['release']} serves already; there is nothing to do"]
     lines = [f"plan for release {plan['release']}:"]
     for step in plan["steps"]:
-        hosts = ", ".join(f"{host} {step['slots'][host]}" if step["slots"] else host for host in step["hosts"])
-        lines.append(f"  {TITLES[step['action']]}: {hosts}")
-        for slot, percent in traffic_of(step).items():
-            lines.append(f"    {slot}: {percent} %")
+        hosts = [f"{host} {slot}" for host, slot in step["slots"].items()] or step["hosts"]
+        lines.append(f"  {TITLES[step['action']]}: {', '.join(hosts)}")
+        for stage in step["stages"]:
+            moved = ", ".join(f"{slot} {percent} %" for slot, percent in shares(stage["weights"]).items())
+            lines.append(f"    {stage['label']}: {moved}")
+    if plan["left_out"]:
+        lines.append(f"  left out, for they cannot be reached: {', '.join(plan['left_out'])}")
     return lines
-
-
-def traffic_of(step: Mapping[str, Any]) -> dict[str, int]:
-    """Percent of the traffic by slot, which a traffic step leads to."""
-    return shares(next(iter(step["servers"].values()), {}))
 
 
 def result_lines(
@@ -99,32 +118,36 @@ def result_lines(
 ) -> list[str]:
     """What the fleet serves now; RELEASES are those of the slots as they were observed before."""
     now: dict[str, dict[str, str | None]] = {host: dict(slots) for host, slots in releases.items()}
-    succeeded = progress["phase"] == FORWARD
-    if succeeded:
+    if progress["phase"] == FORWARD:
         for host, slot in plan["targets"].items():
             now.setdefault(host, {})[slot] = plan["release"]
     lines = [f"{headline(plan, progress)} ({seconds:.0f} s)"]
-    for edge, weights in sorted(progress["weights"].items()):
-        served = shares(weights)
-        for place, percent in served.items():
-            host, _, slot = place.rpartition("-")
-            release = now.get(host, {}).get(slot) or "nothing that is known"
-            lines.append(f"  {host}  {slot}  {release}  {percent} % of {edge}")
-        if not served:
-            lines.append(f"  {edge} has no slot to send traffic to")
+    served = shares(progress["weights"])
+    for place, percent in served.items():
+        host, _, slot = place.rpartition("-")
+        release = now.get(host, {}).get(slot) or "nothing that is known"
+        lines.append(f"  {host}  {slot}  {release}  {percent} %")
+    if not served:
+        lines.append("  no slot has traffic")
     if progress["shipped"]:
         sent = ", ".join(f"{host} {size // 1024} KB" for host, size in sorted(progress["shipped"].items()))
         lines.append(f"  sent: {sent}")
+    if plan["left_out"]:
+        lines.append(f"  without {', '.join(plan['left_out'])}, which cannot be reached: site.yml brings them in later")
     lines += [f"  but {host}: {text}" for host, text in progress["warnings"]]
     return lines
 
 
 def headline(plan: Mapping[str, Any], progress: Progress) -> str:
-    if progress["phase"] == FORWARD:
-        return f"release {plan['release']} serves"
-    if progress["phase"] == BACK:
-        return f"release {plan['release']} was not deployed; what was begun is undone"
-    return f"release {plan['release']} was not deployed, and undoing it failed; run it again when that is mended"
+    release = plan["release"]
+    if progress["outcome"] == "submitted" and progress["phase"] == FORWARD:
+        return f"release {release} is being rolled out by the director; see: ansible-playbook playbooks/status.yml"
+    return {
+        FORWARD: f"release {release} serves",
+        BACK: f"release {release} was not deployed; what was begun is undone",
+        STUCK: f"release {release} was not deployed, and undoing it failed; run it again when that is mended",
+        LEFT: f"release {release}: the director has it in hand; run it again to pick it up",
+    }[str(progress["phase"])]
 
 
 def told_by(problems: Iterable[Problem], hosts: Sequence[str]) -> dict[str, str]:

@@ -60,8 +60,21 @@ traffic:
   type: dict
   returned: always
 release:
-  description: The release that the edge notes as current.
+  description: The release that the edge's director knows as current.
   type: str
+  returned: always
+lease:
+  description: Who has the fleet's lease, for what, and in how many seconds it ends; null when it is free.
+  type: dict
+  returned: always
+rollout:
+  description: What the director has under way; null when there is nothing.
+  type: dict
+  returned: always
+history:
+  description: Deploys and rollbacks, the latest last.
+  type: list
+  elements: dict
   returned: always
 certificate_days:
   description: Days until the edge's certificate ends; null where there is none.
@@ -74,13 +87,13 @@ problems:
   returned: always
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.agentfleet.vm.plugins.module_utils import certificate, haproxy
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import observe_slot, unit_states
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
@@ -106,14 +119,6 @@ def slots(name: str) -> dict[str, Any]:
     return {slot: observe_slot(service, slot, None, False, units) for slot in SLOTS}
 
 
-def current_release(name: str) -> str | None:
-    try:
-        noted = json.loads((Path("/var/lib/agentfleet") / name / "current.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return noted.get("release") if isinstance(noted, dict) else None
-
-
 def observe(wanted: dict[str, Any]) -> dict[str, Any]:
     seen: dict[str, Any] = {
         "os": operating_system(Path("/etc/os-release").read_text()),
@@ -121,6 +126,9 @@ def observe(wanted: dict[str, Any]) -> dict[str, Any]:
         "slots": None,
         "traffic": None,
         "release": None,
+        "lease": None,
+        "rollout": None,
+        "history": [],
         "certificate_days": None,
         "problems": [],
     }
@@ -130,14 +138,28 @@ def observe(wanted: dict[str, Any]) -> dict[str, Any]:
         except (CommandError, OSError) as error:
             seen["problems"].append(f"its slots cannot be read: {error}")
     if wanted["edge"]:
-        seen["release"] = current_release(wanted["name"])
         seen["certificate_days"] = certificate.days_left(Path(wanted["certificate"]))
         try:
             servers = haproxy.Runtime(wanted["socket"]).servers(wanted["name"])
             seen["traffic"] = {name: server.as_dict() for name, server in servers.items()}
-        except haproxy.HaproxyError as error:
+            seen |= told_by_director(wanted["name"])
+        except (haproxy.HaproxyError, DirectorError) as error:
             seen["problems"].append(str(error))
     return seen
+
+
+def told_by_director(name: str) -> dict[str, Any]:
+    """The current release, who has the lease, what is under way and what was done."""
+    status = ask("status", backend=name)
+    backend, lease = status["backends"][name], status["lease"]
+    work = backend["rollout"]
+    ends = round(lease["expires"] - status["now"])
+    return {
+        "release": (backend["current"] or {}).get("release"),
+        "lease": {"holder": lease["holder"], "work": lease["work"], "ends_in": ends} if lease["live"] else None,
+        "rollout": work if work and not work["over"] else None,
+        "history": backend["history"],
+    }
 
 
 def main() -> None:

@@ -91,6 +91,23 @@ options:
     description: Interpreter for which dependencies are installed.
     type: path
     default: /usr/bin/python3
+  boot:
+    description: Whether a retired slot goes on starting at boot, for it is not known yet whether it is used again.
+    type: bool
+    default: false
+  host:
+    description: This host's name in the balancer; asked before a retired slot is stopped.
+    type: str
+    default: ""
+  edges:
+    description: Where the edges' HAProxy shows its figures; asked before a retired slot is stopped.
+    type: list
+    elements: str
+    default: []
+  generation:
+    description: The lease's number; once a newer one wrote here, an older one is refused. 0 is no lease.
+    type: int
+    default: 0
   lock_seconds:
     description: How long to wait for another writer on this host.
     type: int
@@ -252,12 +269,14 @@ def retired(service: Service, params: Params, check: bool) -> Params:
     slot, minutes = params["slot"], params["warm_minutes"]
     running = bool(installation.active_instances(service, slot))
     stopping = running and not installation.stop_pending(service, slot)
-    changed = bool(installation.boot_instances(service, slot)) or stopping
+    booting = bool(installation.boot_instances(service, slot)) and not params["boot"]
+    changed = booting or stopping
     if not check:
         # Down at boot comes last: a slot that still starts at boot is one that was not retired to the end.
         if stopping:
-            installation.stop_later(service, slot, minutes)
-        installation.disable(service, slot)
+            installation.stop_later(service, slot, minutes, params["host"], params["edges"])
+        if booting:
+            installation.disable(service, slot)
     removed = installation.prune(service, params["keep_releases"], params["keep"], params["python"], check)
     return {"changed": changed or bool(removed), "removed": removed}
 
@@ -302,6 +321,10 @@ def main() -> None:
             "keep_releases": {"type": "int", "default": 5},
             "keep": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            "boot": {"type": "bool", "default": False},
+            "host": {"type": "str", "default": ""},
+            "edges": {"type": "list", "elements": "str", "default": []},
+            "generation": {"type": "int", "default": 0},
             "lock_seconds": {"type": "int", "default": 300},
         },
         required_if=[
@@ -326,6 +349,7 @@ def main() -> None:
             result = act(service, params, True)
         else:
             with installation.locked(service, params["lock_seconds"]):
+                installation.check_generation(params["generation"])
                 result = act(service, params, False)
     except (HostError, ArtifactError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))

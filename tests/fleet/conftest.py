@@ -25,6 +25,11 @@ STATE = TOP / ".cache/fleet-tests"
 MODEL_PORT = 18080
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lab's own tests first: they boot hosts of their own, which need not share the machine with a whole fleet."""
+    items.sort(key=lambda item: item.path.name != "test_lab.py")
+
+
 def model_key() -> str:
     """The wire-protocol server's key: the same for every run against one lab, or REUSE=1 would be a new deploy."""
     path = STATE / "model_key"

@@ -1,0 +1,134 @@
+"""Ask the director on the edge; see modules/director.py for the options."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.agentfleet.vm.plugins.modules.director import ARGUMENTS
+from ansible_collections.agentfleet.vm.plugins.plugin_utils import director
+
+Result = dict[str, Any]
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
+        self._wanted = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
+        result: Result = super().run(tmp, task_vars)
+        self._ask = director.asker(self)
+        self._began = time.monotonic()
+        if self._task.check_mode and self._wanted["state"] != "observed":
+            moving = self._wanted["state"] in ("overwritten", "rolled_out", "drained", "undrained")
+            return {**result, "changed": moving, "generation": 0}
+        act: Mapping[str, Callable[[], Result]] = {
+            "observed": self._observe,
+            "leased": self._lease,
+            "released": self._release,
+            "overwritten": self._overwrite,
+            "rolled_out": self._roll_out,
+            "drained": self._drain,
+            "undrained": self._drain,
+            "recorded": self._record,
+        }
+        try:
+            return {**result, **act[self._wanted["state"]]()}
+        except director.NoDirector as error:
+            if self._wanted["optional"]:
+                return {**result, "changed": False, "skipped_reason": str(error), "generation": 0}
+            raise
+
+    def _asked(self, do: str, **request: Any) -> Result:
+        reply = self._ask(do, **request)
+        if not reply.pop("ok", False):
+            raise AnsibleError(str(reply.get("error", "the director refused without a reason")))
+        return reply
+
+    def _observe(self) -> Result:
+        backend = self._wanted["backend"]
+        status = self._asked("status", backend=backend)
+        return {"changed": False, "lease": status["lease"], "backend": status["backends"][backend]}
+
+    def _note(self, generation: int) -> Path:
+        """Where the process that renews the lease has its id."""
+        host = str(self._task.delegate_to or self._play_context.remote_addr or "edge").replace("/", "_")
+        return Path(tempfile.gettempdir()) / f"agentfleet-{os.getuid()}-{host}-{generation}.lease"
+
+    def _lease(self) -> Result:
+        holder = self._wanted["holder"] or f"{getpass.getuser()} on {socket.gethostname()}"
+        reply = director.take_lease(self._ask, holder, self._wanted["work"], self._wanted["wait_seconds"])
+        if not reply.get("ok"):
+            raise AnsibleError(str(reply.get("error")))
+        generation = int(reply["generation"])
+        note = self._note(generation)
+        note.touch(mode=0o600)
+        director.renew_in_background(self, self._ask, generation, note)
+        # The lease is the run's own and over with it: nothing of the host is changed by it.
+        return {"changed": False, "generation": generation, "holder": holder}
+
+    def _release(self) -> Result:
+        generation = self._wanted["generation"]
+        if generation:
+            self._note(generation).unlink(missing_ok=True)
+            self._ask("release", generation=generation)
+        return {"changed": False}
+
+    def _overwrite(self) -> Result:
+        slots = [f"{host}-{slot}" for host, slot in self._wanted["slots"].items()]
+        reply = self._asked(
+            "overwrite", backend=self._wanted["backend"], slots=slots, generation=self._wanted["generation"]
+        )
+        return {"changed": bool(reply["emptied"]), "emptied": reply["emptied"]}
+
+    def _roll_out(self) -> Result:
+        wanted = self._wanted
+        rollout, backend = wanted["rollout"], wanted["backend"]
+        reply = self._asked("submit", generation=wanted["generation"], rollout=rollout, smoke=wanted["smoke"] or None)
+        if not wanted["follow"]:
+            return {"changed": True, "outcome": "submitted", "id": reply["id"]}
+        # From here on the director goes on whatever becomes of this.
+        try:
+            ended = director.follow(self._ask, backend, reply["since"], self._began)
+        except AnsibleError as error:
+            return {"failed": True, "outcome": "submitted", "msg": f"the director could not be followed: {error}"}
+        status = self._asked("status", backend=backend)["backends"][backend]
+        weights = {name: server["weight"] for name, server in status["servers"].items()}
+        ended = ended or {}
+        result: Result = {"changed": True, "outcome": ended.get("phase", ""), "id": reply["id"], "weights": weights}
+        result["verdicts"] = ended.get("verdicts", [])
+        verdict = (result["verdicts"] or [{}])[-1]
+        if ended.get("phase") != "promoted" or verdict.get("kind") == "fail":
+            return {
+                **result,
+                "failed": True,
+                "msg": f"the director went back: {ended.get('reason', 'no reason given')}",
+            }
+        return result
+
+    def _drain(self) -> Result:
+        wanted = self._wanted
+        on = wanted["state"] == "drained"
+        by = f"{getpass.getuser()} on {socket.gethostname()}"
+        until = time.monotonic() + wanted["wait_seconds"]
+        changed = False
+        while True:
+            reply = self._asked("drain", backend=wanted["backend"], host=wanted["host"], on=on, by=by)
+            changed = changed or bool(reply["changed"])
+            sessions = int(reply["sessions"])
+            if not on or not sessions or time.monotonic() > until:
+                return {"changed": changed, "sessions": sessions}
+            time.sleep(1)
+
+    def _record(self) -> Result:
+        self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])
+        return {"changed": False}

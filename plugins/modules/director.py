@@ -1,0 +1,141 @@
+#!/usr/bin/python
+"""Ask the director on the edge."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: director
+short_description: Ask the director on the edge, which owns the fleet's traffic
+description:
+  - The director is a program on the edge. It moves traffic, judges releases and holds the fleet's lease.
+  - All of this runs on the controller and talks to the director over the host's connection.
+options:
+  state:
+    description:
+      - V(observed) tells servers, releases, rollout and history of O(backend).
+      - V(leased) takes the fleet's lease and renews it until the playbook ends. V(released) gives it back.
+      - V(overwritten) takes slots out of the traffic, into which another release is about to be written.
+      - V(rolled_out) hands over O(rollout), and follows it to its end if O(follow).
+      - V(drained) and V(undrained) keep new requests from a host, or let them come again.
+      - V(recorded) keeps O(record) in the history.
+    type: str
+    choices: [observed, leased, released, overwritten, rolled_out, drained, undrained, recorded]
+    required: true
+  backend:
+    description: Name of the service.
+    type: str
+    default: ""
+  generation:
+    description: The lease's number, without which nothing is changed.
+    type: int
+    default: 0
+  holder:
+    description: Who takes the lease; user and host of the controller unless set.
+    type: str
+    default: ""
+  work:
+    description: What the lease is taken for.
+    type: str
+    default: ""
+  wait_seconds:
+    description:
+      - How long to wait for a lease whose holder is gone and for a rollout that is not over; or with V(drained), until
+        nothing of the host's requests and streams is left.
+    type: float
+    default: 300
+  optional:
+    description: Whether an edge without a director is no failure.
+    type: bool
+    default: false
+  slots:
+    description: The slot of each host.
+    type: dict
+    default: {}
+  rollout:
+    description: Stages, weights, gates and who asks, as the director takes them.
+    type: dict
+    default: {}
+  smoke:
+    description: What every new slot must answer through the edge before it has users.
+    type: dict
+    default: {}
+  follow:
+    description: Whether to wait for the end.
+    type: bool
+    default: true
+  host:
+    description: Name of the host to drain.
+    type: str
+    default: ""
+  record:
+    description: An entry for the history.
+    type: dict
+    default: {}
+author:
+  - Agentfleet (@agentfleet)
+"""
+
+EXAMPLES = r"""
+- name: Keep new requests from a host until what it has is answered
+  agentfleet.vm.director:
+    state: drained
+    backend: agent
+    host: agent1
+"""
+
+RETURN = r"""
+backend:
+  description: Servers, slots, current release, rollout and history.
+  type: dict
+  returned: when state is observed
+generation:
+  description: The lease's number; 0 where the edge has no director.
+  type: int
+  returned: when state is leased
+outcome:
+  description: V(promoted), V(reverted), or V(submitted) when nobody waited.
+  type: str
+  returned: when state is rolled_out
+weights:
+  description: Weight of every server, read back at the end.
+  type: dict
+  returned: when state is rolled_out
+verdicts:
+  description: What the director judged, stage by stage, with its figures.
+  type: list
+  elements: dict
+  returned: when state is rolled_out
+sessions:
+  description: Requests and streams that the host still has.
+  type: int
+  returned: when state is drained or undrained
+"""
+
+ARGUMENTS = {
+    "state": {
+        "type": "str",
+        "required": True,
+        "choices": [
+            "observed",
+            "leased",
+            "released",
+            "overwritten",
+            "rolled_out",
+            "drained",
+            "undrained",
+            "recorded",
+        ],
+    },
+    "backend": {"type": "str", "default": ""},
+    "generation": {"type": "int", "default": 0},
+    "holder": {"type": "str", "default": ""},
+    "work": {"type": "str", "default": ""},
+    "wait_seconds": {"type": "float", "default": 300},
+    "optional": {"type": "bool", "default": False},
+    "slots": {"type": "dict", "default": {}},
+    "rollout": {"type": "dict", "default": {}},
+    "smoke": {"type": "dict", "default": {}, "no_log": True},
+    "follow": {"type": "bool", "default": True},
+    "host": {"type": "str", "default": ""},
+    "record": {"type": "dict", "default": {}},
+}

@@ -1,0 +1,147 @@
+"""Asking the director on an edge over the connection that a task has, without a module's round trips."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+COMMAND = "/usr/local/bin/agentfleet-director request"
+MISSING = 127
+RENEW_SECONDS = 10.0
+# A holder that renewed so lately is alive; one that did not has two thirds of its lease left at most.
+ALIVE_SECONDS = 12.0
+
+Reply = dict[str, Any]
+Asker = Callable[..., Reply]
+
+
+class NoDirector(AnsibleError):
+    """The edge has no director yet."""
+
+
+def asker(action: ActionBase) -> Asker:
+    """A function that sends one request to the director of the action's host."""
+
+    def ask(do: str, **request: Any) -> Reply:
+        done = action._low_level_execute_command(f"{COMMAND} {do}", in_data=json.dumps(request).encode(), sudoable=True)
+        if done["rc"] == MISSING or "No such file" in done.get("stderr", ""):
+            raise NoDirector("the edge has no director yet: run site.yml first")
+        try:
+            reply = json.loads(done["stdout"].strip().splitlines()[-1])
+        except (ValueError, IndexError) as error:
+            said = (done.get("stderr") or done["stdout"]).strip().splitlines()[-1:] or [f"exit status {done['rc']}"]
+            raise AnsibleError(f"the edge's director cannot be asked: {said[0]}") from error
+        return dict(reply)
+
+    return ask
+
+
+def tell(seconds: float, text: str) -> None:
+    """A line of progress, as it happens."""
+    Display().display(f"  {seconds:6.1f} s  {text}")
+
+
+def follow(ask: Asker, backend: str, since: int, began: float, until: float | None = None) -> Reply | None:
+    """Show a rollout's events until it is over; the rollout, or None when the time was up before."""
+    while until is None or time.monotonic() < until:
+        answer = ask("events", backend=backend, since=since, wait=10)
+        if not answer.get("ok"):
+            raise AnsibleError(str(answer.get("error")))
+        for event in answer["events"]:
+            tell(time.monotonic() - began, event["text"])
+        since = answer["last"]
+        rollout = answer["rollout"]
+        if not rollout or rollout["over"]:
+            return dict(rollout or {})
+    return None
+
+
+def take_lease(ask: Asker, holder: str, work: str, wait_seconds: float) -> Reply:
+    """The lease; waits for a holder that is gone and for a rollout that nobody follows, not for one who works."""
+    began = time.monotonic()
+    until = began + wait_seconds
+    while True:
+        reply = ask("lease", holder=holder, work=work)
+        left = until - time.monotonic()
+        if reply.get("ok") or left <= 0:
+            return reply
+        if reply.get("rollout"):
+            tell(time.monotonic() - began, f"waiting for its end: {reply['error']}")
+            follow(ask, reply["rollout"]["backend"], 1 << 60, began, until)
+        elif reply.get("lapses_in", 0.0) > 0:
+            lapses = float(reply["lapses_in"])
+            lease = reply["lease"]
+            if lapses > 30 - ALIVE_SECONDS and lease["expires"] - lease["since"] != 30:
+                return reply
+            if lapses > 30 - ALIVE_SECONDS:
+                # Just taken: whether its holder lives shows at the first renewal.
+                lapses = min(lapses, lapses - (30 - ALIVE_SECONDS) + 1)
+            tell(time.monotonic() - began, f"waiting for the lease to lapse: {reply['error']}")
+            time.sleep(min(left, lapses + 0.2))
+        else:
+            return reply
+
+
+def renew_in_background(action: ActionBase, ask: Asker, generation: int, note: Path) -> None:
+    """Renew the lease every ten seconds for as long as ansible-playbook runs, then give it back.
+
+    A process of its own: tasks come and go, and while one waits on a host for minutes no other runs. It writes its
+    id to NOTE, and ends when that is gone.
+    """
+    playbook = os.getppid()
+    if os.fork():
+        return
+    status = 0
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        silence()
+        note.write_text(str(os.getpid()))
+        renewed = time.monotonic()
+        while note.exists() and alive(playbook):
+            time.sleep(0.5)
+            if time.monotonic() - renewed >= RENEW_SECONDS:
+                renewed = time.monotonic()
+                # An edge that is away for a moment is asked again; a lease that is somebody else's is over.
+                try:
+                    if not ask("renew", generation=generation).get("ok", False):
+                        break
+                except (AnsibleError, OSError):
+                    continue
+        if not alive(playbook):
+            ask("release", generation=generation)
+    except (AnsibleError, AnsibleConnectionFailure, OSError):
+        # The lease lapses by itself.
+        status = 1
+    finally:
+        note.unlink(missing_ok=True)
+        os._exit(status)
+
+
+def silence() -> None:
+    """Nothing of this process is the playbook's to show or to wait for."""
+    display = Display()
+    display._final_q = None
+    display.verbosity = 0
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return os.getppid() != 0
