@@ -25,7 +25,6 @@ CONFIG = "/etc/haproxy/haproxy.cfg"
 OPERATIONAL = {0: "down", 1: "starting", 2: "up", 3: "stopping"}
 # Bits of srv_admin_state, whoever set them: an operator, the configuration, a tracked server or a name that is gone.
 MAINTENANCE, DRAIN = 0x67, 0x18
-HEAVIEST = 256
 # Columns of a state file, by the name that its second line gives them.
 BACKEND, SERVER, PORT = "be_name", "srv_name", "srv_port"
 STATE_VERSION = "1"
@@ -145,26 +144,6 @@ def describe_check(figure: Mapping[str, str]) -> str:
     return f"{status} {detail}".strip()
 
 
-def refuse_unknown(wanted: Mapping[str, int], servers: Mapping[str, Server], backend: str) -> None:
-    unknown = sorted(set(wanted) - set(servers))
-    if unknown:
-        raise HaproxyError(
-            f"backend {backend} has no server {', '.join(unknown)}; it has {', '.join(sorted(servers)) or 'none'}"
-            " (a new host comes in by: ansible-playbook playbooks/site.yml)"
-        )
-
-
-def read_weights(servers: Mapping[str, Any]) -> dict[str, int]:
-    """Weights as a playbook gives them, where -e makes a number a text."""
-    weights = {}
-    for name, value in sorted(servers.items()):
-        text = str(value)
-        if not text.isdecimal() or int(text) > HEAVIEST:
-            raise HaproxyError(f"weight {text} of {name}: a whole number from 0 to {HEAVIEST} is wanted")
-        weights[str(name)] = int(text)
-    return weights
-
-
 def plan_move(wanted: Mapping[str, int], servers: Mapping[str, Server]) -> Move:
     """What to set, so that at no moment the backend is left with less than both its shares."""
     changes = [(name, weight) for name, weight in sorted(wanted.items()) if servers[name].weight != weight]
@@ -172,11 +151,6 @@ def plan_move(wanted: Mapping[str, int], servers: Mapping[str, Server]) -> Move:
         raises=tuple((name, weight) for name, weight in changes if weight > servers[name].weight),
         lowers=tuple((name, weight) for name, weight in changes if weight < servers[name].weight),
     )
-
-
-def not_ready(move: Move, servers: Mapping[str, Server]) -> list[Server]:
-    """Servers that are to get more traffic and cannot take it."""
-    return [servers[name] for name, _weight in move.raises if not servers[name].ready]
 
 
 def configured_ports(config: str) -> dict[tuple[str, str], str]:
@@ -263,41 +237,19 @@ class Runtime:
             raise HaproxyError(f"HAProxy refused state {state} of {backend}/{server}: {answer}")
 
 
-def await_ready(
-    runtime: Runtime,
-    backend: str,
-    wanted: Mapping[str, int],
-    seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> tuple[dict[str, Server], Move]:
-    """Servers and move once all that rise are ready; an error when they are not in time."""
-    until = clock() + seconds
-    while True:
+def move(runtime: Runtime, backend: str, wanted: Mapping[str, int], state_file: str, config: str) -> list[str]:
+    """Make the weights what is WANTED and keep them for HAProxy's next start; the servers that were changed.
+
+    Servers that the backend does not have are left out: their hosts are gone.
+    """
+    with locked(state_file):
         servers = runtime.servers(backend)
-        move = plan_move(wanted, servers)
-        waiting = not_ready(move, servers)
-        if not waiting:
-            return servers, move
-        if clock() >= until:
-            names = ", ".join(f"{server.name} ({server.state}; {server.check or 'no check yet'})" for server in waiting)
-            raise HaproxyError(f"not ready for traffic after {seconds:g} s: {names}; no weight was changed")
-        pause(0.2)
-
-
-def set_weights(
-    runtime: Runtime, backend: str, wanted: Mapping[str, int], seconds: float
-) -> tuple[dict[str, Server], dict[str, Server]]:
-    """Make the weights what is WANTED; servers before and after, read back."""
-    before, move = await_ready(runtime, backend, wanted, seconds)
-    for name, weight in move.steps:
-        runtime.set_weight(backend, name, weight)
-    after = runtime.servers(backend) if move else before
-    wrong = [name for name, weight in sorted(wanted.items()) if name not in after or after[name].weight != weight]
-    if wrong:
-        found = ", ".join(f"{name} has {after[name].weight if name in after else 'gone'}" for name in wrong)
-        raise HaproxyError(f"weights were set and read back otherwise: {found}; something else moves this traffic")
-    return before, after
+        known = {name: weight for name, weight in wanted.items() if name in servers}
+        steps = plan_move(known, servers).steps
+        for name, weight in steps:
+            runtime.set_weight(backend, name, weight)
+        save_state(runtime, state_file, config)
+    return [name for name, _weight in steps]
 
 
 def save_state(runtime: Runtime, state_file: str, config: str) -> bool:

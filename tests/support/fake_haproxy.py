@@ -21,6 +21,8 @@ class FakeServer:
     up: bool = True
     admin: int = 0
     sessions: int = 0
+    given: int = 0
+    answered: int = 0
     port: int = 8100
     check: tuple[str, str, str] = ("L7OK", "200", "")
 
@@ -72,6 +74,9 @@ class FakeHaproxy:
             return self._stats() if words[2] == self.backend else "No such proxy.\n\n"
         if words[:2] == ["set", "weight"]:
             return self._set_weight(words[2].split("/")[1], int(words[3]))
+        if words[:2] == ["set", "server"] and words[3] == "state":
+            self.servers[words[2].split("/")[1]].admin = {"ready": 0, "drain": 8}[words[4]]
+            return "\n"
         return "Unknown command\n"
 
     def _states(self) -> str:
@@ -83,10 +88,10 @@ class FakeHaproxy:
         return "\n".join(["1", f"# {STATE_COLUMNS}", *rows]) + "\n\n"
 
     def _stats(self) -> str:
-        head = "# pxname,svname,qcur,scur,status,weight,check_status,check_code,last_chk,"
+        head = "# pxname,svname,qcur,scur,status,weight,check_status,check_code,last_chk,stot,hrsp_2xx,"
         rows = [
             f"{self.backend},{name},0,{server.sessions},{'UP' if server.up else 'DOWN'},{server.weight},"
-            f"{server.check[0]},{server.check[1]},{server.check[2]},"
+            f"{server.check[0]},{server.check[1]},{server.check[2]},{server.given},{server.answered},"
             for name, server in self.servers.items()
         ]
         return "\n".join([head, *rows]) + "\n\n"

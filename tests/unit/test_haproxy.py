@@ -1,11 +1,10 @@
-"""Traffic decisions, and the module against a runtime socket."""
+"""Traffic decisions, and moves against a runtime socket."""
 
 import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils import haproxy
-from ansible_collections.agentfleet.vm.plugins.modules import traffic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,12 +45,6 @@ def test_a_move_ends_at_what_is_wanted_and_never_leaves_a_backend_empty(now, dat
     assert bool(move) == (now | wanted != now)
 
 
-def test_only_servers_that_rise_have_to_be_ready():
-    servers = {"old": server("old", 100, ready=False), "new": server("new", 0, ready=False)}
-    move = haproxy.plan_move({"old": 0, "new": 100}, servers)
-    assert [waiting.name for waiting in haproxy.not_ready(move, servers)] == ["new"]
-
-
 @pytest.mark.parametrize(
     ("status", "code", "passed"),
     [
@@ -85,12 +78,6 @@ def test_states_in_words(operational, admin, word):
     assert haproxy.state_of(operational, admin) == word
 
 
-@pytest.mark.parametrize("value", [-1, 257, "many", 1.5, None, True])
-def test_weights_that_haproxy_cannot_take(value):
-    with pytest.raises(haproxy.HaproxyError, match="agent1-blue-1: a whole number from 0 to 256"):
-        haproxy.read_weights({"agent1-blue-1": value})
-
-
 def test_ports_are_read_by_backend_and_server():
     assert haproxy.configured_ports(CONFIG) == {
         ("agent", "agent1-blue-1"): "8100",
@@ -113,36 +100,31 @@ def fake(files):
         yield running
 
 
-def ask(files, check=False, **options):
-    wanted = {"state": "set", "backend": "agent", "servers": {}, "ready_seconds": 0.3, **files, **options}
-    return traffic.run(wanted, check)
+SWITCH = {"agent1-blue-1": 0, "agent1-green-1": 100}
 
 
-SWITCH = {"agent1-blue-1": 0, "agent1-green-1": "100"}
+def move(files, **weights):
+    runtime = haproxy.Runtime(files["socket"])
+    return haproxy.move(runtime, "agent", weights or SWITCH, files["state_file"], files["config"])
 
 
-def test_check_mode_tells_and_changes_nothing_then_the_move_is_made_kept_and_a_no_op(fake, files):
-    told = ask(files, check=True, servers=SWITCH)
-    assert told["changed"]
-    assert told["after"] == {"agent1-blue-1": 0, "agent1-green-1": 100, "gone-blue-1": 5}
-    assert fake.servers["agent1-blue-1"].weight == 100
-    assert not Path(files["state_file"]).exists()
-
-    done = ask(files, servers=SWITCH)
-    assert done["changed"]
-    assert done["before"]["agent1-blue-1"] == 100
-    assert done["after"]["agent1-green-1"] == fake.servers["agent1-green-1"].weight == 100
+def test_a_move_is_made_kept_and_a_no_op_the_next_time(fake, files):
+    assert move(files) == ["agent1-green-1", "agent1-blue-1"]
+    assert [fake.servers[name].weight for name in SWITCH] == [0, 100]
+    assert fake.servers["gone-blue-1"].weight == 5, "a server that is not named"
     sets = [command for command in fake.commands if command.startswith("set")]
     assert sets == ["set weight agent/agent1-green-1 100", "set weight agent/agent1-blue-1 0"]
-
-    again = ask(files, servers=SWITCH)
-    assert not again["changed"]
+    assert move(files) == []
     assert len([command for command in fake.commands if command.startswith("set")]) == 2
+
+
+def test_a_server_that_the_backend_does_not_have_is_left_out(fake, files):
+    assert move(files, **{"agent9-blue-1": 100, "agent1-green-1": 7}) == ["agent1-green-1"]
 
 
 def test_the_kept_state_is_the_next_configurations(fake, files):
     fake.servers["agent1-green-1"].port = 7777
-    ask(files, servers=SWITCH)
+    move(files)
     kept = {row["srv_name"]: row for row in haproxy.parse_states(Path(files["state_file"]).read_text())}
     assert kept.keys() == {"agent1-blue-1", "agent1-green-1"}, "a server that the configuration no longer has"
     assert kept["agent1-green-1"]["srv_port"] == "8150"
@@ -150,52 +132,17 @@ def test_the_kept_state_is_the_next_configurations(fake, files):
 
 
 def test_a_kept_state_follows_a_configuration_that_changed_since(fake, files):
-    ask(files, servers=SWITCH)
+    move(files)
     Path(files["config"]).write_text(CONFIG.replace(":8150", ":8250"))
     assert haproxy.fit_state_file(files["state_file"], files["config"])
     assert " 8250 " in Path(files["state_file"]).read_text()
     assert not haproxy.fit_state_file(files["state_file"], files["config"])
 
 
-def test_a_server_that_is_not_up_gets_nothing_and_says_why(fake, files):
-    fake.servers["agent1-green-1"] = FakeServer(0, up=False, check=DOWN)
-    with pytest.raises(haproxy.HaproxyError, match=r"0\.3 s: agent1-green-1 \(down; L4CON Connection refused\)"):
-        ask(files, servers=SWITCH)
-    assert fake.servers["agent1-blue-1"].weight == 100
-    assert ask(files, check=True, servers=SWITCH)["not_ready"] == ["agent1-green-1"]
-
-
-def test_it_waits_for_a_server_that_comes_up(fake, files):
-    fake.servers["agent1-green-1"] = FakeServer(0, up=False, check=DOWN)
-
-    def come_up(running, _command):
-        if len(running.commands) > 6:
-            running.servers["agent1-green-1"].up = True
-            running.servers["agent1-green-1"].check = ("L7OK", "200", "")
-
-    fake.on_command = come_up
-    assert ask(files, servers=SWITCH, ready_seconds=5)["after"]["agent1-green-1"] == 100
-
-
-def test_weights_that_do_not_stick_are_noticed(fake, files):
-    fake.deaf_to = ("agent1-blue-1",)
-    with pytest.raises(haproxy.HaproxyError, match="read back otherwise: agent1-blue-1 has 100"):
-        ask(files, servers=SWITCH)
-
-
-def test_unknown_servers_and_backends_are_refused_before_anything_changes(fake, files):
-    with pytest.raises(haproxy.HaproxyError, match=r"no server agent9-blue-1; it has agent1-blue-1, .*site\.yml"):
-        ask(files, servers={"agent9-blue-1": 1, "agent1-blue-1": 0})
-    with pytest.raises(haproxy.HaproxyError, match="no backend shop"):
-        ask(files, backend="shop")
-    assert fake.servers["agent1-blue-1"].weight == 100
-
-
 def test_observing_reads_all_there_is(fake, files):
     fake.servers["gone-blue-1"] = FakeServer(5, up=False, sessions=3, check=DOWN)
-    seen = ask(files, state="observed")
-    assert not seen["changed"]
-    assert seen["servers"]["gone-blue-1"] == {
+    seen = haproxy.Runtime(files["socket"]).servers("agent")
+    assert seen["gone-blue-1"].as_dict() == {
         "name": "gone-blue-1",
         "weight": 5,
         "state": "down",
@@ -205,9 +152,20 @@ def test_observing_reads_all_there_is(fake, files):
     }
 
 
+def test_a_drained_server_that_answers_its_checks_is_ready(fake, files):
+    haproxy.Runtime(files["socket"]).set_state("agent", "agent1-blue-1", "drain")
+    seen = haproxy.Runtime(files["socket"]).servers("agent")["agent1-blue-1"]
+    assert (seen.state, seen.ready, seen.weight) == ("drain", True, 100)
+
+
+def test_a_backend_that_is_not_there_is_named_with_the_mending_command(fake, files):
+    with pytest.raises(haproxy.HaproxyError, match=r"no backend shop; .*site\.yml"):
+        haproxy.Runtime(files["socket"]).servers("shop")
+
+
 def test_haproxy_that_is_not_there_is_one_line_with_the_mending_command(files):
     with pytest.raises(haproxy.HaproxyError, match=r"cannot be reached at .* systemctl restart haproxy"):
-        ask(files, state="observed")
+        haproxy.Runtime(files["socket"]).servers("agent")
 
 
 def test_a_reload_is_over_once_another_process_answers(fake, files):

@@ -4,11 +4,9 @@ import json
 import sys
 
 sys.path.insert(0, "/usr/local/lib/agentfleet")
-import haproxy
+from ansible_collections.agentfleet.vm.plugins.module_utils import haproxy
 
 runtime = haproxy.Runtime()
-with haproxy.locked(haproxy.STATE_FILE):
-    if sys.argv[1:]:
-        haproxy.set_weights(runtime, "agent", json.loads(sys.argv[1]), 15)
-        haproxy.save_state(runtime, haproxy.STATE_FILE, haproxy.CONFIG)
+if sys.argv[1:]:
+    haproxy.move(runtime, "agent", json.loads(sys.argv[1]), haproxy.STATE_FILE, haproxy.CONFIG)
 print(json.dumps({name: server.weight for name, server in runtime.servers("agent").items()}))

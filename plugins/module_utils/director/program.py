@@ -178,12 +178,7 @@ class Director:
         return rollouts.Seen(weights, ready, watch.smoked, candidate, stable, watch.measured)
 
     def set_weights(self, backend: str, weights: Mapping[str, int]) -> None:
-        with haproxy.locked(self.places.state_file):
-            servers = self.runtime.servers(backend)
-            known = {name: weight for name, weight in weights.items() if name in servers}
-            for name, weight in haproxy.plan_move(known, servers).steps:
-                self.runtime.set_weight(backend, name, weight)
-            haproxy.save_state(self.runtime, self.places.state_file, self.places.config)
+        haproxy.move(self.runtime, backend, weights, self.places.state_file, self.places.config)
 
     def route_key(self) -> str:
         return self.places.route_key.read_text().strip()
