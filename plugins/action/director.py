@@ -27,7 +27,6 @@ class ActionModule(ActionBase):
         self._wanted = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         result: Result = super().run(tmp, task_vars)
         self._ask = director.asker(self)
-        self._began = time.monotonic()
         if self._task.check_mode and self._wanted["state"] != "observed":
             moving = self._wanted["state"] in ("overwritten", "rolled_out", "drained", "undrained")
             return {**result, "changed": moving, "generation": 0}
@@ -98,7 +97,7 @@ class ActionModule(ActionBase):
             return {"changed": True, "outcome": "submitted", "id": reply["id"]}
         # From here on the director goes on whatever becomes of this.
         try:
-            ended = director.follow(self._ask, backend, reply["since"], self._began)
+            ended = director.follow(self._ask, backend, reply["since"])
         except AnsibleError as error:
             return {"failed": True, "outcome": "submitted", "msg": f"the director could not be followed: {error}"}
         status = self._asked("status", backend=backend)["backends"][backend]

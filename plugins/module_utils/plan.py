@@ -89,7 +89,8 @@ class Request:
 class Step:
     """One thing that some hosts do at the same time. A failure of one that is not `critical` stops nothing.
 
-    `slots` names the slot of each agent host. A rollout has its stages, and the weights from which it begins.
+    `slots` names the slot of each agent host. A rollout has its stages, the weights from which it begins, and whether
+    the slots are new to users and so to be tried first.
     """
 
     action: str
@@ -97,6 +98,7 @@ class Step:
     slots: Targets = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     before: Weights = field(default_factory=dict)
+    smoke: bool = False
     critical: bool = True
     undo: tuple[Step, ...] = ()
 
@@ -284,7 +286,7 @@ def all_steps(
     moves = any(settled.get(server, 0) != weight for server, weight in final.items())
     if moves or fresh or any(edge.current != request.release for edge in edges):
         stages = complete_stages(agents, targets, settled, request) if moves else (Stage(f"{FULL} %", final),)
-        steps.append(Step("rollout", edge_names, stages=stages, before=settled))
+        steps.append(Step("rollout", edge_names, stages=stages, before=settled, smoke=bool(fresh)))
     retire = {name: other(slot) for name, slot in targets.items() if to_retire(by_name[name], other(slot), final)}
     if retire:
         steps.append(Step("retire", tuple(retire), slots=retire, critical=False))
@@ -296,7 +298,9 @@ def complete_stages(agents: Sequence[Agent], targets: Targets, settled: Weights,
     hosts = []
     for agent in agents:
         slot = targets[agent.name]
-        old = tuple(server for server in servers_of(agent, other(slot)) if settled.get(server))
+        # What does not run is no way to go: it gets nothing in any stage.
+        lives = agent.slots[other(slot)].running
+        old = tuple(server for server in servers_of(agent, other(slot)) if settled.get(server) and lives)
         hosts.append(Host(agent.name, tuple(servers_of(agent, slot)), old))
     stages = schedule(request.strategy, hosts, request.steps, request.batch)
     return tuple(Stage(stage.label, {**dict.fromkeys(settled, 0), **stage.weights}) for stage in stages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -50,14 +51,16 @@ def tell(seconds: float, text: str) -> None:
     Display().display(f"  {seconds:6.1f} s  {text}")
 
 
-def follow(ask: Asker, backend: str, since: int, began: float, until: float | None = None) -> Reply | None:
+def follow(ask: Asker, backend: str, since: int, until: float | None = None) -> Reply | None:
     """Show a rollout's events until it is over; the rollout, or None when the time was up before."""
+    start = math.inf
     while until is None or time.monotonic() < until:
         answer = ask("events", backend=backend, since=since, wait=10)
         if not answer.get("ok"):
             raise AnsibleError(str(answer.get("error")))
         for event in answer["events"]:
-            tell(time.monotonic() - began, event["text"])
+            start = min(start, event["at"])
+            tell(event["at"] - start, event["text"])
         since = answer["last"]
         rollout = answer["rollout"]
         if not rollout or rollout["over"]:
@@ -76,7 +79,7 @@ def take_lease(ask: Asker, holder: str, work: str, wait_seconds: float) -> Reply
             return reply
         if reply.get("rollout"):
             tell(time.monotonic() - began, f"waiting for its end: {reply['error']}")
-            follow(ask, reply["rollout"]["backend"], 1 << 60, began, until)
+            follow(ask, reply["rollout"]["backend"], 0, until)
         elif reply.get("lapses_in", 0.0) > 0:
             lapses = float(reply["lapses_in"])
             lease = reply["lease"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.agentfleet.vm.plugins.module_utils.plan import SCHEDULES
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import STRATEGIES
 from ansible_collections.agentfleet.vm.plugins.module_utils.variables import ROLES_OF_GROUPS
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import load_known
 
@@ -63,4 +63,4 @@ def test_an_option_that_is_announced_is_used(playbook):
 
 
 def test_the_strategies_offered_are_those_there_are():
-    assert KNOWN.playbooks["deploy"]["strategy"].choices == tuple(SCHEDULES)
+    assert KNOWN.playbooks["deploy"]["strategy"].choices == tuple(STRATEGIES)

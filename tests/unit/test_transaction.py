@@ -9,11 +9,14 @@ from ansible_collections.agentfleet.vm.plugins.filter.deploy import (
     deploy_advance,
     deploy_current,
     deploy_plan,
+    deploy_record,
     deploy_result,
+    deploy_rollout,
     service_problem,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.rollout import rollout_from
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, shares
-from ansible_collections.agentfleet.vm.plugins.module_utils.transaction import BACK, FORWARD, STUCK, told_by
+from ansible_collections.agentfleet.vm.plugins.module_utils.transaction import BACK, FORWARD, LEFT, STUCK, told_by
 
 OLD, NEW = "1.0-000000000001", "2.0-000000000002"
 GROUPS = {"agents": ["agent1", "agent2"], "edge": ["edge1"], "all": ["agent1", "agent2", "edge1", "data1"]}
@@ -44,11 +47,21 @@ def observed(**more: Any) -> dict[str, Any]:
     return {"observed": seen | more}
 
 
+def backend(weights: dict[str, int], release: str | None = OLD, **more: Any) -> dict[str, Any]:
+    """What the director says of the service."""
+    return {
+        "servers": {name: {"weight": weight} for name, weight in weights.items()},
+        "artifacts": {release: {"id": release, "sha256": "f00"}} if release else {},
+        "current": {"release": release} if release else None,
+        "previous": {},
+        "rollout": None,
+    } | more
+
+
 def hostvars(**changed: Any) -> dict[str, dict[str, Any]]:
     weights = {f"{host}-{name}-1": 100 * (name == "blue") for host in GROUPS["agents"] for name in ("blue", "green")}
-    store = {"artifacts": {OLD: {"id": OLD, "sha256": "f00"}}, "current": {"release": OLD, "deployed_at": "2026-01-01"}}
     known = {
-        "edge1": {"__deploy_traffic": {"after": weights}, "__deploy_store": store},
+        "edge1": {"__deploy_edge": {"backend": backend(weights)}},
         "agent1": {"__deploy_agent": observed()},
         "agent2": {"__deploy_agent": observed()},
     }
@@ -63,8 +76,12 @@ def request(**more: Any) -> dict[str, Any]:
         "strategy": "blue_green",
         "disk_mb": 1024,
         "artifact": True,
-        "record": True,
+        "steps": "5,25,50,100",
+        "batch": 1,
+        "allow_unreachable": False,
+        "follow": True,
         "by_identity": True,
+        "slots": [],
         "hosts": ["edge1", "agent1", "agent2"],
     } | more
 
@@ -75,10 +92,10 @@ def actions(plan: dict[str, Any]) -> list[str]:
 
 def test_a_plan_comes_from_what_the_tasks_saw() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
-    assert actions(plan) == ["store", "install", "migrate", "start", "traffic", "record", "retire"]
+    assert actions(plan) == ["overwrite", "store", "install", "migrate", "start", "rollout", "retire"]
     assert plan["lines"][0] == f"plan for release {NEW}:"
     assert "  Install the release into the idle slots: agent1 green, agent2 green" in plan["lines"]
-    assert "    agent1-green: 50 %" in plan["lines"]
+    assert "    100 %: agent1-green 50 %, agent2-green 50 %" in plan["lines"]
     assert plan["progress"]["phase"] == FORWARD
 
 
@@ -97,10 +114,12 @@ def test_a_host_that_was_not_seen_refuses_the_plan_and_is_blamed() -> None:
 def test_joining_compares_releases_and_deploying_everything() -> None:
     other_settings = observed(slots={"blue": slot(NEW, "running"), "green": slot(None, "empty")}, has_release=True)
     agents = {"agent1": {"__deploy_agent": other_settings}, "agent2": {"__deploy_agent": other_settings}}
-    assert deploy_plan(GROUPS, hostvars(**agents), request(by_identity=False, record=False))["verdict"] == "go"
-    store = {"artifacts": {NEW: {"id": NEW}}, "current": {"release": NEW, "deployed_at": "2026-01-01"}}
-    there = hostvars(**agents, edge1={"__deploy_store": store})
-    joined = deploy_plan(GROUPS, there, request(by_identity=False, record=False))
+    assert deploy_plan(GROUPS, hostvars(**agents), request(by_identity=False))["verdict"] == "go"
+    weights = {
+        name: server["weight"] for name, server in hostvars()["edge1"]["__deploy_edge"]["backend"]["servers"].items()
+    }
+    there = hostvars(**agents, edge1={"__deploy_edge": {"backend": backend(weights, NEW)}})
+    joined = deploy_plan(GROUPS, there, request(by_identity=False))
     assert (joined["verdict"], joined["lines"]) == (
         "nothing",
         [f"release {NEW} serves already; there is nothing to do"],
@@ -111,16 +130,62 @@ def test_joining_compares_releases_and_deploying_everything() -> None:
 def test_the_edges_description_stands_in_where_the_controller_did_not_build() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request(release={"id": OLD}, artifact=False))
     assert plan["described"] == {"id": OLD, "sha256": "f00"}
-    assert actions(plan)[0] == "fetch"
+    assert actions(plan)[:2] == ["overwrite", "fetch"]
 
 
-def test_the_current_release_is_the_latest_that_an_edge_noted() -> None:
-    def edge(release: str | None, at: str) -> dict[str, Any]:
-        return {"__deploy_store": {"current": {"release": release, "deployed_at": at} if release else None}}
+def test_what_is_wanted_comes_from_the_director() -> None:
+    earlier = {"release": OLD, "slots": ["agent1-blue"]}
+    known = {"edge1": {"__deploy_edge": {"backend": backend({}, NEW, previous=earlier)}}}
+    assert deploy_current(GROUPS, known, "join", "") == {"current": NEW, "wanted": NEW, "slots": []}
+    assert deploy_current(GROUPS, known, "rollback", "") == {"current": NEW, "wanted": OLD, "slots": ["agent1-blue"]}
+    assert deploy_current(GROUPS, known, "rollback", "x") == {"current": NEW, "wanted": "x", "slots": []}
+    unreachable = {"edge1": {"__deploy_edge": {"unreachable": True}}}
+    assert deploy_current(GROUPS, unreachable, "join", "") == {"current": "", "wanted": "", "slots": []}
 
-    groups = {"edge": ["a", "b", "c"]}
-    assert deploy_current(groups, {"a": edge(OLD, "2026-01-01"), "b": edge(NEW, "2026-01-02"), "c": {}}) == NEW
-    assert deploy_current(groups, {"a": edge(None, ""), "b": {"__deploy_store": {"unreachable": True}}, "c": {}}) == ""
+
+def test_a_rollback_without_a_name_goes_to_the_slots_that_served_before() -> None:
+    """Both slots hold one release where only the configuration was changed."""
+    both = observed(slots={"blue": slot(OLD, "running"), "green": slot(OLD, "running")})
+    known = hostvars(agent1={"__deploy_agent": both}, agent2={"__deploy_agent": both})
+    asked = request(release={"id": OLD}, by_identity=False, slots=["agent1-green", "agent2-green"])
+    assert deploy_plan(GROUPS, known, asked)["targets"] == {"agent1": "green", "agent2": "green"}
+
+
+def test_the_director_is_asked_with_everything_it_needs() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request(strategy="canary"))
+    facts = {
+        "backend": "agent",
+        "kind": "deploy",
+        "previous": OLD,
+        "strategy": "canary",
+        "bake_seconds": None,
+        "policy": {"p95_seconds": 3.0},
+        "probe_path": "/ready",
+        "by": "ann on desk",
+        "where": "ansible-playbook",
+        "generation": 7,
+    }
+    asked = rollout_from(deploy_rollout(plan, facts))
+    assert (asked.bake_seconds, asked.policy.p95_seconds, len(asked.stages)) == (300, 3.0, 4)
+    assert asked.slots == {
+        "agent1-blue": OLD,
+        "agent2-blue": OLD,
+        "agent1-green": NEW,
+        "agent2-green": NEW,
+    }
+    assert set(asked.candidates) == {"agent1-green-1", "agent2-green-1"}
+    assert rollout_from(deploy_rollout(plan, {**facts, "kind": "join"})).bake_seconds == 0
+    assert rollout_from(deploy_rollout(plan, {**facts, "bake_seconds": "5"})).bake_seconds == 5
+
+
+def test_what_failed_before_the_traffic_is_history_too() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    progress = {**plan["progress"], "problems": [("agent2", "not ready\nlines")]}
+    asked = {
+        name: name for name in ("id", "backend", "kind", "release", "previous", "strategy", "by", "where", "notes")
+    }
+    record = deploy_record(progress, asked, 12.34)
+    assert (record["outcome"], record["reason"], record["seconds"]) == ("failed", "agent2: not ready", 12.3)
 
 
 def test_progress_goes_on_goes_back_and_gets_stuck() -> None:
@@ -140,36 +205,43 @@ def test_progress_goes_on_goes_back_and_gets_stuck() -> None:
     assert deploy_advance(progress, progress["undo"], 0, bad)["phase"] == STUCK
 
 
-def test_an_edge_lost_while_traffic_moves_leaves_the_new_slots_running() -> None:
+def test_an_edge_lost_while_traffic_moves_leaves_everything_to_the_director() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
     lost = {"edge1": {"__deploy_step": {"unreachable": True, "msg": "timed out"}}}
-    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("traffic"), lost)
-    assert [back["action"] for back in progress["undo"]] == ["traffic", "stop"]
-    # The way back needs the edge as well; the playbook takes no further step once this is stuck.
-    assert deploy_advance(progress, progress["undo"], 0, lost)["phase"] == STUCK
+    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("rollout"), lost)
+    assert (progress["phase"], progress["undo"]) == (LEFT, [])
+    assert "run it again to pick it up" in deploy_result(plan, progress, 1, ["edge1"])["lines"][0]
+
+
+def test_a_release_that_the_director_took_back_is_stopped() -> None:
+    plan = deploy_plan(GROUPS, hostvars(), request())
+    back = {"edge1": {"__deploy_step": {"failed": True, "outcome": "reverted", "msg": "30 % failed"}}}
+    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("rollout"), back)
+    assert (progress["phase"], [step["action"] for step in progress["undo"]]) == (BACK, ["stop"])
 
 
 def test_what_fails_after_the_traffic_moved_is_told_and_undoes_nothing() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
     bad = {host: {"__deploy_step": {"failed": True, "msg": "disk full"}} for host in ("agent1", "agent2", "edge1")}
-    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("record"), bad)
+    progress = deploy_advance(plan["progress"], plan["steps"], actions(plan).index("retire"), bad)
     assert (progress["phase"], progress["undo"]) == (FORWARD, [])
     result = deploy_result(plan, progress, 1.0, ["edge1", "agent1"])
-    assert result["failures"] == {"edge1": "edge1: disk full"}
+    assert result["failures"] == {"agent1": "agent1: disk full", "edge1": "agent2: disk full"}
 
 
 def test_the_result_says_who_serves_what() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
-    number = actions(plan).index("traffic")
-    after = plan["steps"][number]["servers"]["edge1"]
+    number = actions(plan).index("rollout")
+    after = plan["steps"][number]["stages"][-1]["weights"]
     sent = {host: {"__deploy_step": {"changed": True, "shipped_bytes": 2048}} for host in ("agent1", "agent2")}
-    progress = deploy_advance(plan["progress"], plan["steps"], 1, sent)
-    progress = deploy_advance(progress, plan["steps"], number, {"edge1": {"__deploy_step": {"after": after}}})
+    progress = deploy_advance(plan["progress"], plan["steps"], 2, sent)
+    moved = {"edge1": {"__deploy_step": {"weights": after, "outcome": "promoted"}}}
+    progress = deploy_advance(progress, plan["steps"], number, moved)
     assert deploy_result(plan, progress, 11.6, ["edge1"]) == {
         "lines": [
             f"release {NEW} serves (12 s)",
-            f"  agent1  green  {NEW}  50 % of edge1",
-            f"  agent2  green  {NEW}  50 % of edge1",
+            f"  agent1  green  {NEW}  50 %",
+            f"  agent2  green  {NEW}  50 %",
             "  sent: agent1 2 KB, agent2 2 KB",
         ],
         "failures": {},
@@ -179,10 +251,10 @@ def test_the_result_says_who_serves_what() -> None:
 def test_after_going_back_the_result_says_what_serves_instead() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
     bad = {"agent1": {"__deploy_step": {"failed": True, "msg": "no"}}, "agent2": {"__deploy_step": {}}}
-    progress = deploy_advance(plan["progress"], plan["steps"], 1, bad)
+    progress = deploy_advance(plan["progress"], plan["steps"], 2, bad)
     lines = deploy_result(plan, progress, 1, ["edge1"])["lines"]
     assert lines[0] == f"release {NEW} was not deployed; what was begun is undone (1 s)"
-    assert lines[1] == f"  agent1  blue  {OLD}  50 % of edge1"
+    assert lines[1] == f"  agent1  blue  {OLD}  50 %"
 
 
 def test_hosts_that_fail_alike_are_told_once_in_full() -> None:

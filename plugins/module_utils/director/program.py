@@ -204,20 +204,23 @@ class Director:
     def start_probe(self, rollout: rollouts.Rollout, state: rollouts.State, seen: rollouts.Seen, watch: Watch) -> None:
         """Send what users do not send, so that a verdict has its minimum sample at the end of the bake."""
         lacking = rollout.policy.minimum_sample - seen.candidate.sample - len(watch.probing)
-        interval = max(0.1, rollout.bake_seconds * 0.8 / max(1, rollout.policy.minimum_sample))
+        interval = rollout.bake_seconds * 0.8 / max(1, rollout.policy.minimum_sample)
         now = self.clock()
-        if not rollout.bake_seconds or lacking <= 0 or now - watch.probed_at < interval:
+        due = int((now - max(state.since, watch.probed_at)) / interval) if interval else 0
+        if lacking <= 0 or due <= 0:
             return
         weights = rollout.stages[state.stage].weights
         servers = [server for server in rollout.candidates if weights.get(server)]
-        server = servers[watch.turn % len(servers)]
-        watch.probed_at, watch.turn = now, watch.turn + 1
         seconds = rollout.policy.overdue_seconds + 5
-        task = asyncio.create_task(
-            asyncio.to_thread(probe, self.places.balancer_port, rollout.probe_path, server, self.route_key(), seconds)
-        )
-        watch.probing.add(task)
-        task.add_done_callback(watch.probing.discard)
+        watch.probed_at = now
+        for _ in range(min(due, lacking)):
+            server, watch.turn = servers[watch.turn % len(servers)], watch.turn + 1
+            work = asyncio.to_thread(
+                probe, self.places.balancer_port, rollout.probe_path, server, self.route_key(), seconds
+            )
+            task = asyncio.create_task(work)
+            watch.probing.add(task)
+            task.add_done_callback(watch.probing.discard)
 
     def start_measuring(self, rollout: rollouts.Rollout, watch: Watch) -> None:
         if not rollout.conditions or watch.measuring or self.clock() - watch.measured_at < MEASURE_SECONDS:

@@ -74,7 +74,7 @@ def smoke_server(smoke: Smoke, server: str, route_key: str) -> str:
             answer = connection.getresponse()
             said = answer.read(4096)
             if answer.status != int(request.get("status", 200)):
-                return f"{what}: {answer.status} {said.decode(errors='replace').strip()[:200]}"
+                return f"{what}: {answer.status} {reason(said)}"
         except TimeoutError:
             return f"{what}: no answer within {smoke.seconds:g} s"
         except (OSError, http.client.HTTPException) as error:
@@ -82,6 +82,16 @@ def smoke_server(smoke: Smoke, server: str, route_key: str) -> str:
         finally:
             connection.close()
     return ""
+
+
+def reason(body: bytes) -> str:
+    """What an answer says of itself: a problem document's detail, or its first line."""
+    text = body.decode(errors="replace").strip()
+    try:
+        document = json.loads(text)
+        return str(document.get("detail") or document.get("title") or text)[:200]
+    except (ValueError, AttributeError):
+        return text.partition("\n")[0][:200]
 
 
 def probe(port: int, path: str, server: str, route_key: str, seconds: float) -> None:

@@ -170,6 +170,11 @@ def advance(rollout: Rollout, state: State, seen: Seen, now: float) -> tuple[Sta
 
 
 def smoking(rollout: Rollout, state: State, seen: Seen, now: float) -> tuple[State, Do]:
+    waiting = [server for server in rollout.candidates if server not in seen.ready]
+    if seen.smoke is None and waiting:
+        if now - state.since < rollout.policy.move_seconds:
+            return state, NOTHING
+        return revert(state, now, f"{', '.join(waiting)} not up after {rollout.policy.move_seconds:g} s")
     if seen.smoke is None:
         return state, Do(smoke=True)
     if seen.smoke:

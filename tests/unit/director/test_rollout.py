@@ -171,7 +171,9 @@ def test_a_rollout_survives_being_written_down():
     assert rollouts.state_from(state.to_dict()) == state
 
 
-@pytest.mark.parametrize("change", [{"stages": []}, {"colour": "red"}, {"stages": [{"label": "x"}]}, {"policy": {"x": 1}}])
+@pytest.mark.parametrize(
+    "change", [{"stages": []}, {"colour": "red"}, {"stages": [{"label": "x"}]}, {"policy": {"x": 1}}]
+)
 def test_a_rollout_of_another_form_is_refused(change):
     with pytest.raises(ValueError, match="rollout"):
         rollouts.rollout_from(rollout().to_dict() | change)
