@@ -1,5 +1,7 @@
 """Strategies as schedules of weights."""
 
+import itertools
+
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import (
     FULL,
@@ -75,7 +77,7 @@ def test_every_schedule_ends_on_what_is_new_and_nobody_goes_back(strategy, hosts
     stages = schedule(strategy, hosts, steps, batch)
     new = [server for one in hosts for server in one.new]
     assert share(stages[-1].weights, new) == 1
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in itertools.pairwise(stages):
         for server in new:
             assert after.weights[server] >= before.weights[server]
         for one in hosts:
