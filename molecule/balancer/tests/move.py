@@ -3,7 +3,7 @@
 import json
 import sys
 
-sys.path.insert(0, "/usr/local/lib/agentfleet")
+sys.path.insert(0, "/usr/local/lib/agentfleet/edge")
 from ansible_collections.agentfleet.vm.plugins.module_utils import haproxy
 
 runtime = haproxy.Runtime()

@@ -9,75 +9,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from slots import BASE, move, weights
 
-BASE = "http://127.0.0.1:8080"
 TOP = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def name(host):
-    return host.backend.get_hostname()
-
-
-@pytest.fixture
-def blue(name):
-    return f"{name}-blue-1"
-
-
-@pytest.fixture
-def green(name):
-    return f"{name}-green-1"
-
-
-def ask(host, arguments, check=False):
-    """The module itself."""
-    return host.ansible("agentfleet.vm.traffic", json.dumps({"backend": "agent", **arguments}), check=check)
-
-
-def move(host, weights):
-    """The same code on the host, without Ansible around it."""
-    return json.loads(host.check_output("python3 /usr/local/lib/move.py %s", json.dumps(weights)))
-
-
-def weights(host):
-    return json.loads(host.check_output("python3 /usr/local/lib/move.py"))
 
 
 def get(host, path="/who", session=None, method="GET"):
     header = f"-H 'X-Session-Id: {session}'" if session else ""
     return host.run(f"curl -s -m 10 -X {method} -w '\\n%{{http_code}} %{{content_type}}' {header} {BASE}{path}").stdout
-
-
-def start(host, server, address):
-    port = 8100 if "blue" in server else 8150
-    host.run_expect(
-        [0],
-        f"systemctl reset-failed {server}.service 2>/dev/null; systemctl is-active -q {server}.service"
-        f" || systemd-run -q --unit={server} python3 /usr/local/lib/backend.py {server} {address} {port}",
-    )
-
-
-@pytest.fixture(autouse=True)
-def both_slots_up_and_blue_serving(host, address, blue, green):
-    if not host.file("/usr/local/lib/move.py").exists:
-        host.run_expect([0], "command -v curl || (apt-get update -qq && apt-get install -y -qq curl)")
-        for script in ("backend.py", "move.py"):
-            text = Path(__file__).with_name(script).read_text()
-            host.run_expect([0], f"cat > /usr/local/lib/{script} <<'EOF'\n{text}\nEOF")
-    for server in (blue, green):
-        start(host, server, address)
-    host.run_expect([0], "systemctl is-active -q haproxy || systemctl restart haproxy")
-    move(host, {blue: 100, green: 0})
-
-
-def test_four_beats_of_a_move_and_a_fifth(host, blue, green):
-    wanted = {"state": "set", "servers": {blue: 0, green: 100}, "ready_seconds": 10}
-    assert ask(host, wanted, check=True)["changed"]
-    assert get(host).startswith(blue)
-    assert ask(host, wanted)["changed"]
-    assert get(host).startswith(green)
-    assert weights(host)[green] == 100
-    assert not ask(host, wanted)["changed"]
 
 
 def test_no_server_is_a_problem_document(host, blue, green):
@@ -102,30 +41,9 @@ def test_weights_outlive_haproxys_processes(host, blue, green, command):
 
 
 def test_weights_set_by_hand_outlive_a_reload(host, blue):
-    program = "import sys; sys.path.insert(0, '/usr/local/lib/agentfleet'); import haproxy"
-    host.run_expect([0], f"""python3 -c "{program}; haproxy.Runtime().set_weight('agent', '{blue}', 42)" """)
+    host.run_expect([0], f"python3 /usr/local/lib/weight.py {blue} 42")
     host.run_expect([0], "systemctl reload haproxy")
     assert weights(host)[blue] == 42
-
-
-def test_servers_that_are_not_up_get_nothing(host, blue, green):
-    host.run_expect([0], f"systemctl stop {green}.service")
-    told = ask(host, {"state": "set", "servers": {blue: 0, green: 100}, "ready_seconds": 4})
-    assert f"not ready for traffic after 4 s: {green} (down; L4CON Connection refused)" in told["msg"]
-    assert get(host).startswith(blue)
-
-
-def test_an_unknown_server_is_refused(host, blue):
-    told = ask(host, {"state": "set", "servers": {"nobody-blue-1": 100, blue: 0}}, check=True)
-    assert "no server nobody-blue-1" in told["msg"]
-    assert weights(host)[blue] == 100
-
-
-def test_haproxy_down_is_one_line(host):
-    host.run_expect([0], "systemctl stop haproxy")
-    told = ask(host, {})
-    assert "systemctl restart haproxy" in told["msg"]
-    assert "\n" not in told["msg"]
 
 
 def test_shares_follow_weights_and_sessions_stay(host, blue, green):
@@ -175,9 +93,9 @@ def test_streams_pass_piece_by_piece_and_outlive_a_move_and_a_reload(host, blue,
     assert all(0.3 < later - sooner < 1.5 for sooner, later in itertools.pairwise(moments))
 
 
-def test_a_reload_that_does_not_take_is_an_error_and_the_old_one_serves(host, blue):
+def test_a_reload_that_does_not_take_is_an_error_and_the_old_one_serves(host, blue, address):
     config = "/etc/haproxy/haproxy.cfg"
-    host.run_expect([0], f"cp {config} /tmp/good.cfg && sed -i 's/127.0.0.1:8405/127.0.0.1:8406/' {config}")
+    host.run_expect([0], f"cp {config} /tmp/good.cfg && sed -i 's/{address}:8405/127.0.0.1:8406/' {config}")
     host.run_expect([0], "systemd-run -q --unit=squatter python3 -m http.server --bind 127.0.0.1 8406")
     host.run_expect([0], "for i in $(seq 50); do ss -ltn | grep -q :8406 && break; sleep 0.1; done")
     try:
@@ -222,8 +140,8 @@ def test_a_host_added_to_the_inventory_leaves_live_weights_alone(host, name, blu
     assert weights(host) == before
 
 
-def test_figures_are_for_the_host_alone(host, address):
-    assert "haproxy_server_status" in host.check_output("curl -s http://127.0.0.1:8405/metrics")
-    assert host.run(f"curl -s -m 2 http://{address}:8405/metrics").rc != 0
+def test_figures_are_on_the_private_address_and_traffic_on_the_loopback(host, address):
+    assert "haproxy_server_weight" in host.check_output(f"curl -s 'http://{address}:8405/metrics?scope=server'")
+    assert host.run("curl -s -m 2 http://127.0.0.1:8405/metrics").rc != 0
     assert host.run(f"curl -s -m 2 http://{address}:8080/").rc != 0
     assert host.socket("tcp://127.0.0.1:8080").is_listening
