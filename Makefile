@@ -22,6 +22,7 @@ endif
 TEST_LAB := -e lab_name=test -e lab_network=10.78.0.0/24
 LAB := -i inventories/lab
 
+LANES ?= 2
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
 .PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
@@ -60,8 +61,10 @@ role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis
 	@test -n "$(ROLE)" || { echo "name the role: make role ROLE=<$(ROLES)>"; exit 2; }
 	@tests/tools/run-scenario $(ROLE)
 
-roles: setup ## Every role's scenario
-	@for role in $(ROLES); do tests/tools/run-scenario $$role; done
+# Each in a lab and network of its own, so that two of them may run at the same time.
+roles: setup ## Every role's scenario, two at a time
+	@number=60; for role in $(ROLES); do number=$$((number + 1)); echo $$role mol$$number 10.$$number.0.0/24; done \
+	  | xargs -P $(LANES) -L 1 bash -c 'LAB_NAME=$$1 LAB_NETWORK=$$2 exec tests/tools/run-scenario $$0'
 
 lab-up: setup ## Boot the local hosts of inventories/lab
 	ansible-playbook $(LAB) playbooks/lab.yml -e lab_state=up

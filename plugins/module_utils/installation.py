@@ -275,11 +275,11 @@ def boot_instances(service: Service, slot: str) -> list[str]:
     return sorted(name.split("@", 1)[1].removesuffix(".service") for name in names)
 
 
-def stop_units(service: Service, slot: str) -> bool:
+def stop_units(service: Service, slot: str, wait: bool = True) -> bool:
     """Stop every instance of the slot; each ends its open streams first, as long as its unit allows."""
     names = active_instances(service, slot)
     if names:
-        systemd.systemctl("stop", *(service.unit(name) for name in names))
+        systemd.systemctl("stop", *(() if wait else ("--no-block",)), *(service.unit(name) for name in names))
     return bool(names)
 
 

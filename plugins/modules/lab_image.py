@@ -47,6 +47,7 @@ path:
   returned: always
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -114,7 +115,11 @@ def main() -> None:
     if changed and not module.check_mode:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            build(wanted["suite"], wanted["packages"], wanted["authorities"], target)
+            with target.with_name(f"{name}.lock").open("w") as lock:
+                # Two labs that begin at the same time need the same image once.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not target.exists():
+                    build(wanted["suite"], wanted["packages"], wanted["authorities"], target)
         except LabError as error:
             module.fail_json(msg=f"image of {wanted['suite']}: {error}")
     module.exit_json(changed=changed, path=str(target))

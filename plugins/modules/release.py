@@ -20,7 +20,7 @@ options:
       - V(installed) brings the release, its environment and the slot to what is wanted.
       - V(migrated) runs the release's migration once.
       - V(started) starts the slot's instances, waits until each is ready and has them start at boot.
-      - V(stopped) stops the slot's instances and has them stay down at boot.
+      - V(stopped) has the slot's instances end, once what they still answer is over, and stay down at boot.
       - V(retired) lets the slot run on for O(warm_minutes), keeps it down at boot and removes old releases.
     type: str
     choices: [observed, installed, migrated, started, stopped, retired]
@@ -260,7 +260,8 @@ def stopped(service: Service, params: Params, check: bool) -> Params:
     done = [
         installation.cancel_stop(service, slot),
         installation.disable(service, slot),
-        installation.stop_units(service, slot),
+        # What it still answers may take minutes; whoever needs the slot next waits for that.
+        installation.stop_units(service, slot, wait=False),
     ]
     return {"changed": any(done)}
 

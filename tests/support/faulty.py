@@ -2,7 +2,7 @@
 
 errors   three of ten chats answer 500, from FAULT_AFTER seconds after the start on
 slow     every chat takes a second longer
-hang     chats never answer
+hang     chats answer after 40 seconds
 """
 
 import asyncio
@@ -21,7 +21,7 @@ async def app(scope, receive, send):
         return
     _count += 1
     if _fault == "hang":
-        await asyncio.sleep(3600)
+        await asyncio.sleep(40)
     if _fault == "errors" and _count % 10 < 3:
         await send({"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})

@@ -597,7 +597,7 @@ async def serve(places: Places) -> None:
         loop.add_reader(channel, drain_socket, director, channel)
         places.control.parent.mkdir(parents=True, exist_ok=True)
         places.control.unlink(missing_ok=True)
-        old = os.umask(0o077)
+        old = os.umask(0o177)
         server = await asyncio.start_unix_server(
             lambda reader, writer: serve_one(director, reader, writer), str(places.control), limit=1 << 22
         )
