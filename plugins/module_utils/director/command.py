@@ -114,7 +114,8 @@ def main(words: Sequence[str]) -> int:
 def carry_out(chosen: argparse.Namespace) -> int:
     match chosen.command:
         case "run":
-            from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Places, serve
+            from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Places
+            from ansible_collections.agentfleet.vm.plugins.module_utils.director.service import serve
 
             asyncio.run(serve(Places()))
         case "request":

@@ -6,8 +6,9 @@ import json
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import journal, memory
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.answers import Refusal, answer
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.lease import LeaseError
-from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Director, Refusal
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Director
 from fake_haproxy import FakeServer
 
 BLUE, GREEN = ("agent1-blue-1", "agent2-blue-1"), ("agent1-green-1", "agent2-green-1")
@@ -18,7 +19,7 @@ NUMBERS = itertools.count()
 
 
 def ask(director, do, **request):
-    return asyncio.run(director.answer({"do": do, **request}))
+    return asyncio.run(answer(director, {"do": do, **request}))
 
 
 def lease(director, holder="ann"):
@@ -252,4 +253,4 @@ def test_figures_of_each_request_decide(director, haproxy, clock):
 )
 def test_what_cannot_be_answered_is_one_line(director, haproxy, asked, says):
     with pytest.raises(Exception, match=says):
-        asyncio.run(director.answer(asked))
+        asyncio.run(answer(director, asked))
