@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fleet import TOP, Fleet, Result
-from support.load import Load
+from support.load import Load, stored
 
 MEGABYTE = 1_000_000
 AGENTS = ("agent1", "agent2")
@@ -19,7 +19,9 @@ def status(fleet: Fleet) -> dict[str, object]:
 
 
 def load(fleet: Fleet, rate: float = 20) -> Load:
-    return Load(f"https://{fleet.address('edge1')}", "agent.lab.test", fleet.tls(), fleet.secret("api_key"), rate)
+    """Plain requests at a constant rate; none may fail, and none may reach the database twice."""
+    url = f"https://{fleet.address('edge1')}"
+    return Load(url, "agent.lab.test", fleet.tls(), fleet.secret("api_key"), rate, seen=stored(fleet))
 
 
 def module_runs(output: str, address: str) -> int:

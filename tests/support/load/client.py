@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .delay import delayed
 from .kinds import Kind, Service, Timing, outcome_of
-from .records import REQUEST, SOCKET, STREAM, Count, Record, count, percentile, problems, window_of
+from .records import ANSWERED, REQUEST, SOCKET, STREAM, Count, Record, count, percentile, problems, window_of
 from .seen import Seen
 from .wire import Place, Pool
 
@@ -112,7 +112,7 @@ class Load:
 
     def percentile(self, share: float, window: str | None = None, kind: str = REQUEST) -> float:
         """The seconds that SHARE of the answered ones stayed under; 1 is the slowest."""
-        return percentile((record.seconds for record in self.of(window, kind) if record.outcome == "answered"), share)
+        return percentile((record.seconds for record in self.of(window, kind) if record.outcome == ANSWERED), share)
 
     def _run(self) -> None:
         try:
@@ -170,11 +170,10 @@ class Load:
                 work: Kind = partial(self._service.stream, f"{self.path}/stream", words=words)
             else:
                 work = partial(self._service.socket, self.socket_path, seconds=lasts)
-            await self._one(kind, due, work)
-            due = self._loop.time()
-            # One that ends at once is not asked for again at once.
-            if self.records[-1].outcome != "answered":
-                due += 1
+            answered = await self._one(kind, due, work)
+            # A model that is faster than expected is no reason for more streams, and a refusal none for a flood.
+            now = self._loop.time()
+            due = max(now, due + lasts) if answered else now + min(1, lasts)
 
     async def _stopped_by(self, moment: float) -> bool:
         """Wait until MOMENT, or the end of the load."""
@@ -185,10 +184,11 @@ class Load:
             pass
         return self._stop.is_set()
 
-    async def _one(self, kind: str, due: float, work: Kind) -> None:
+    async def _one(self, kind: str, due: float, work: Kind) -> bool:
         identity = f"{self.name}-{next(self._numbers)}"
         timing = Timing(due)
         outcome, detail = await outcome_of(work(identity, timing))
         with self._ended:
             self.records.append(Record(kind, identity, due - self._zero, outcome, timing.seconds, detail))
             self._ended.notify_all()
+        return outcome == ANSWERED
