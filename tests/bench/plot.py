@@ -43,7 +43,9 @@ def draw(load: Load, moved: Sequence[Share], title: str, path: Path) -> None:
     below.set_xlabel("seconds")
     for move in moved:
         above.axvline(move.at, color=SHARE, lw=1)
-        below.annotate(move.label, (move.at, move.share * 100), (2, -9), textcoords="offset points", fontsize=8)
+        # Inside what is filled where there is room, else above it.
+        place = (2, -9) if move.share > 0.2 else (2, 3)
+        below.annotate(move.label, (move.at, move.share * 100), place, textcoords="offset points", fontsize=8)
     edges = [*load.marks, (end, "")]
     for (begin, name), (stop, _) in pairwise(edges):
         if name in ("before", "between", "after"):

@@ -17,7 +17,7 @@ from typing import Any
 from common import MODEL_PORT, TOP, Fleet, Result, lab, row_of, table, variables
 from plot import draw
 from shares import Share, shares
-from support.load import REQUEST, STREAM, Load, stored
+from support.load import REQUEST, STREAM, Load, load_on
 from support.model import model_server
 
 STRATEGIES = ("rolling", "blue_green", "canary")
@@ -71,16 +71,12 @@ def under_load(fleet: Fleet, strategy: str) -> tuple[Load, dict[str, Result], li
     steps = ("-e", f"steps={STEPS}") if strategy == "canary" else ()
     label = f"bench-{strategy.replace('_', '-')}-{int(time.time())}"
     runs = {}
-    with Load(
-        f"https://{fleet.address('edge1')}",
-        "agent.lab.test",
-        fleet.tls(),
-        fleet.secret("api_key"),
-        rate=RATE,
+    with load_on(
+        fleet,
+        RATE,
         streams=STREAMS,
         words_per_second=WORDS_PER_SECOND,
         round_trip=float(os.environ.get("ROUND_TRIP", "0")),
-        seen=stored(fleet),
     ) as load:
         load.wait_for(int(RATE * CALM_SECONDS))
         load.mark(strategy)

@@ -9,7 +9,8 @@ load.count().duplicated, load.percentile(0.99, "during")
 """
 
 from .client import Load
+from .on import load_on
 from .records import REQUEST, SOCKET, STREAM, Count, Record
 from .seen import asked, stored
 
-__all__ = ["REQUEST", "SOCKET", "STREAM", "Count", "Load", "Record", "asked", "stored"]
+__all__ = ["REQUEST", "SOCKET", "STREAM", "Count", "Load", "Record", "asked", "load_on", "stored"]
