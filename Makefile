@@ -36,6 +36,10 @@ $(VENV)/.ready: requirements/uv.txt requirements/dev.txt
 	@tests/tools/setup-environment "$(PYTHON)" "$(VENV)" requirements/dev.txt
 	@touch $@
 
+$(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
+	@uv pip install --quiet --python $(VENV) --require-hashes -r requirements/bench.txt
+	@touch $@
+
 app/.venv/.ready: $(VENV)/.ready app/requirements-dev.txt
 	@echo "setup: the agent service's own environment in app/.venv"
 	@uv venv --quiet --clear --python "$(PYTHON)" app/.venv
@@ -80,8 +84,8 @@ fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up
 
 test: lint unit app-test roles fleet ## All of it: the same that CI runs
 
-bench: setup ## Measure: figures for docs/benchmarks.md (ONLY=deploy for one)
-	ONLY="$(ONLY)" $(BIN)/python tests/bench/run.py
+bench: $(VENV)/.bench-ready ## Measure: figures for docs/benchmarks.md (ONLY=deploy for one)
+	ONLY="$(ONLY)" PEER="$(PEER)" $(BIN)/python tests/bench/run.py
 
 docs: setup ## Regenerate the reference from the roles' specifications
 	$(BIN)/python tests/tools/reference.py

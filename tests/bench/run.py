@@ -1,7 +1,9 @@
 """Figures for docs/benchmarks.md: each as a line of a table, with the command that gave it.
 
-make bench             all of them
-make bench ONLY=deploy one: bare_demo, lab, deploy
+make bench                  all of them but strategies and peer
+make bench ONLY=deploy      one: bare_demo, lab, deploy, strategies, peer
+make bench ONLY=strategies  deploys under load, with plots in docs/images/; BAKE=30 seconds a stage
+make bench ONLY=peer PEER=/path/to/role   beside another role that deploys: see peer.py
 """
 
 from __future__ import annotations
@@ -12,33 +14,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests"))
-
-from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+from common import Fleet, Result, row, table, timed, variables
 
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
 BARE = Path(__file__).parent / "bare/hosts.yml"
 
 
-def timed(what: Callable[[], Result]) -> float:
-    began = time.monotonic()
-    what().ok()
-    return time.monotonic() - began
+def simple(bench: Callable[[], None]) -> Callable[[], None]:
+    """A bench whose figures are times beside their limits."""
 
+    def headed() -> None:
+        table("what", "measured", "limit", "command")
+        bench()
 
-def row(what: str, seconds: float, limit: str, command: str) -> None:
-    print(f"| {what} | {seconds:.1f} s | {limit} | `{command}` |", flush=True)
-
-
-def variables(name: str, network: str, **more: object) -> Path:
-    path = Path(tempfile.mkdtemp(prefix="agentfleet-bench-")) / "variables.json"
-    path.write_text(json.dumps({"lab_name": name, "lab_network": network, **more}))
-    return path
+    return headed
 
 
 def bare_demo() -> None:
@@ -102,10 +94,26 @@ def deploy() -> None:
         fleet.playbook("lab", "-e", "lab_state=down").ok()
 
 
+def strategies() -> None:
+    """Every strategy under load. Its plots need what requirements/bench.txt adds."""
+    import strategies
+
+    strategies.run()
+
+
+def peer() -> None:
+    """This collection and a peer's role, one after the other on the same hosts."""
+    import peer
+
+    peer.run()
+
+
 def main() -> None:
-    benches = {"bare_demo": bare_demo, "lab": lab, "deploy": deploy}
-    wanted = [name for name in os.environ.get("ONLY", "").split() if name] or list(benches)
-    print("| what | measured | limit | command |\n| --- | --- | --- | --- |", flush=True)
+    usual = {"bare_demo": simple(bare_demo), "lab": simple(lab), "deploy": simple(deploy)}
+    benches = {**usual, "strategies": strategies, "peer": peer}
+    wanted = os.environ.get("ONLY", "").split() or list(usual)
+    if unknown := set(wanted) - set(benches):
+        sys.exit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(benches)}")
     for name in wanted:
         benches[name]()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
 from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+from support.model import model_server as serve_model  # noqa: E402
 
 STATE = TOP / ".cache/fleet-tests"
 MODEL_PORT = 18080
@@ -67,19 +67,8 @@ def lab() -> Iterator[Fleet]:
 @pytest.fixture(scope="session")
 def model_server(lab: Fleet) -> Iterator[httpx.Client]:
     """The local server that speaks the model provider's wire protocol; the client is for its controls."""
-    address = f"{lab.prefix}.1"
-    script = TOP / "tests/support/model_server.py"
-    log = (STATE / "model_server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, script, "--host", address, "--port", str(MODEL_PORT), "--key", model_key()],
-        stdout=log,
-        stderr=log,
-    )
-    with httpx.Client(base_url=f"http://{address}:{MODEL_PORT}", transport=httpx.HTTPTransport(retries=8)) as client:
-        client.get("/_requests").raise_for_status()
+    with serve_model(f"{lab.prefix}.1", MODEL_PORT, model_key(), STATE / "model_server.log") as client:
         yield client
-    server.terminate()
-    server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fleet import TOP, Fleet, Result
-from support.load import Load
+from support.load import Load, load_on
 
 MEGABYTE = 1_000_000
 AGENTS = ("agent1", "agent2")
@@ -16,10 +16,6 @@ AGENTS = ("agent1", "agent2")
 
 def status(fleet: Fleet) -> dict[str, object]:
     return json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
-
-
-def load(fleet: Fleet, rate: float = 20) -> Load:
-    return Load(f"https://{fleet.address('edge1')}", "agent.lab.test", fleet.tls(), fleet.secret("api_key"), rate)
 
 
 def module_runs(output: str, address: str) -> int:
@@ -44,7 +40,7 @@ def changed_app(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def code_only(fleet: Fleet, changed_app: Path) -> tuple[Result, Load, dict[str, object], dict[str, object]]:
     """A code-only deploy under a constant load, with the status before and after."""
     before = status(fleet)
-    with load(fleet) as requests:
+    with load_on(fleet, 20) as requests:
         run = fleet.playbook("deploy", "-vvv", "-e", f"agent_source={changed_app}")
     return run, requests, before, status(fleet)
 
@@ -103,7 +99,7 @@ def test_release_that_never_starts_leaves_traffic_where_it_was(
     fleet: Fleet, code_only: object, changed_app: Path
 ) -> None:
     before = status(fleet)
-    with load(fleet) as requests:
+    with load_on(fleet, 20) as requests:
         run = fleet.playbook(
             "deploy",
             "-e",
@@ -121,7 +117,7 @@ def test_release_that_never_starts_leaves_traffic_where_it_was(
 
 
 def test_next_deploy_needs_no_hand(fleet: Fleet, code_only: object) -> None:
-    with load(fleet) as requests:
+    with load_on(fleet, 20) as requests:
         fleet.playbook("deploy", "-e", "label=after-failure").ok()
     assert requests.failures == []
     assert "after-failure" in str(status(fleet)["release"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.fleet import TOP, Fleet, Result
-from support.load import Load
+from support.load import Load, load_on
 
 RATE = 20
 
@@ -54,8 +54,8 @@ def over(fleet: Fleet) -> bool:
     return not rollout or rollout["over"]
 
 
-def load(fleet: Fleet, rate: float = RATE) -> Load:
-    return Load(f"https://{fleet.address('edge1')}", "agent.lab.test", fleet.tls(), fleet.secret("api_key"), rate)
+def load(fleet: Fleet) -> Load:
+    return load_on(fleet, RATE)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,14 @@ async def keep_alive():
         await asyncio.sleep(1)
 
 
+async def echo(receive, send):
+    while (event := await receive())["type"] != "websocket.disconnect":
+        if event["type"] == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        else:
+            await send({"type": "websocket.send", "text": event["text"]})
+
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
@@ -26,8 +34,9 @@ async def app(scope, receive, send):
         scope["state"]["alive"] = asyncio.create_task(keep_alive())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
+        return await send({"type": "lifespan.shutdown.complete"})
+    if scope["type"] == "websocket":
+        return await echo(receive, send)
     if scope["path"] == "/hang":
         time.sleep(600)
     credentials = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"])

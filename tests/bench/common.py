@@ -1,0 +1,59 @@
+"""What the benches share: a fleet for as long as it is measured, times, and lines of a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+
+from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+
+MODEL_PORT = 18080
+
+
+def timed(what: Callable[[], Result]) -> float:
+    began = time.monotonic()
+    what().ok()
+    return time.monotonic() - began
+
+
+def table(*headings: str) -> None:
+    """The head of a table; every bench that does not print rows of `row` begins its own."""
+    row_of(*headings)
+    row_of(*["---"] * len(headings))
+
+
+def row_of(*cells: object) -> None:
+    print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
+
+
+def row(what: str, seconds: float, limit: str, command: str) -> None:
+    row_of(what, f"{seconds:.1f} s", limit, f"`{command}`")
+
+
+def variables(name: str, network: str, **more: object) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="agentfleet-bench-")) / "variables.json"
+    path.write_text(json.dumps({"lab_name": name, "lab_network": network, **more}))
+    path.chmod(0o600)
+    return path
+
+
+@contextmanager
+def lab(default: str, network: str, inventory: Path | None = None, **more: object) -> Iterator[Fleet]:
+    """A lab and its end. LAB_NAME and LAB_NETWORK say which; KEEP=1 leaves it up, for a second try that is quicker."""
+    name, network = os.environ.get("LAB_NAME", default), os.environ.get("LAB_NETWORK", network)
+    fleet = Fleet(name, network, variables(name, network, **more), inventory or TOP / "inventories/lab")
+    try:
+        fleet.playbook("lab").ok()
+        yield fleet
+    finally:
+        if not os.environ.get("KEEP"):
+            fleet.playbook("lab", "-e", "lab_state=down").ok()
