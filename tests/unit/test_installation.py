@@ -429,3 +429,14 @@ def test_a_foreign_process_on_a_port_is_named(ready: http.server.HTTPServer) -> 
         in observation.ports_taken("127.0.0.1", [port], [])[str(port)]
     )
     assert observation.ports_taken("127.0.0.1", [port], [multiprocessing.current_process().pid or 0]) == {}
+
+
+def test_a_writer_whose_lease_is_over_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(installation, "GENERATION", tmp_path / "agentfleet/generation")
+    installation.check_generation(0)
+    assert not installation.GENERATION.exists(), "a writer without a lease"
+    for generation in (7, 7, 9):
+        installation.check_generation(generation)
+    with pytest.raises(HostError, match=r"lease \(7\) is over: 9 wrote here since; nothing was changed"):
+        installation.check_generation(7)
+    assert installation.GENERATION.read_text() == "9\n"
