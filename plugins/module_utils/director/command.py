@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask, exchange
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -121,7 +121,7 @@ def carry_out(chosen: argparse.Namespace) -> int:
         case "request":
             asked = json.loads(sys.stdin.read() or "{}")
             try:
-                print(json.dumps(ask(chosen.do, **asked), ensure_ascii=False))
+                print(json.dumps(exchange(chosen.do, **asked), ensure_ascii=False))
             except DirectorError as error:
                 print(json.dumps({"ok": False, "error": str(error)}, ensure_ascii=False))
         case "status":

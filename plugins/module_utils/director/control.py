@@ -16,6 +16,14 @@ class DirectorError(Exception):
 
 def ask(do: str, control: Path = CONTROL, seconds: float = 60.0, **request: Any) -> dict[str, Any]:
     """The director's answer; DirectorError says what it refused."""
+    answer = exchange(do, control, seconds, **request)
+    if not answer.get("ok"):
+        raise DirectorError(str(answer.get("error", "the director refused without a reason")))
+    return answer
+
+
+def exchange(do: str, control: Path = CONTROL, seconds: float = 60.0, **request: Any) -> dict[str, Any]:
+    """The director's answer as it is: `ok`, and where that is false the `error` and what is in the way."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(seconds)
@@ -24,12 +32,9 @@ def ask(do: str, control: Path = CONTROL, seconds: float = 60.0, **request: Any)
             said = b""
             while piece := channel.recv(1 << 16):
                 said += piece
-        answer = json.loads(said)
+        return dict(json.loads(said))
     except FileNotFoundError as error:
         raise DirectorError(f"no director runs here ({control} is missing): run site.yml --limit edge") from error
     except (OSError, ValueError) as error:
         mend = "see: systemctl status agentfleet-director"
         raise DirectorError(f"the director does not answer at {control} ({error}); {mend}") from error
-    if not answer.get("ok"):
-        raise DirectorError(str(answer.get("error", "the director refused without a reason")))
-    return dict(answer)
