@@ -21,13 +21,14 @@ def conditions(servers: Iterable[str], gates: Mapping[str, Any]) -> list[dict[st
     """What shall hold for each of SERVERS, which have the balancer's names; what has no limit has no condition.
 
     GATES has the service's `name`, its units' `memory_max` and `cpu_quota` as systemd writes them, the shares of these
-    that may be used as `memory` and `cpu`, and the user's own `conditions`.
+    that may be used as `memory` and `cpu`, the seconds to a stream's `first_token`, and the user's own `conditions`.
     """
     instances = pattern(servers)
     selector = f'{{job="agent",service={json.dumps(str(gates["name"]))},instance=~"{instances}"}}'
     asked = [
         ("memory", memory_query(selector, str(gates["memory_max"])), gates["memory"]),
         ("cpu", cpu_query(selector, str(gates["cpu_quota"])), gates["cpu"]),
+        ("first token seconds", first_token_query(selector) if gates["first_token"] else "", gates["first_token"]),
         *((own["name"], str(own["query"]).replace(INSTANCES, instances), own["limit"]) for own in gates["conditions"]),
     ]
     return [{"name": str(name), "query": query, "limit": float(limit)} for name, query, limit in asked if query]
@@ -40,7 +41,7 @@ def gate_problem(gates: Mapping[str, Any]) -> str:
         return f"agent_memory_max: {memory!r} is no size such as 512M or 2G, no percentage and not infinity"
     if cpu not in NO_LIMIT and not PERCENT.fullmatch(cpu):
         return f"agent_cpu_quota: {cpu!r} is no percentage of one processor such as 150%"
-    names = ["memory", "cpu", *(str(own["name"]) for own in gates["conditions"])]
+    names = ["memory", "cpu", "first token seconds", *(str(own["name"]) for own in gates["conditions"])]
     twice = next((name for name in names if names.count(name) > 1), "")
     return f"agent_gate_conditions: the name {twice!r} is taken" if twice else ""
 
@@ -68,3 +69,8 @@ def cpu_query(selector: str, quota: str) -> str:
     if not percent:
         return ""
     return f"rate(process_cpu_seconds_total{selector}[{CPU_WINDOW}]) / {float(percent[1]) / 100:g}"
+
+
+def first_token_query(selector: str) -> str:
+    """What 95 of 100 streams of all the slots keep to. All that a new process has counted is of its own release."""
+    return f"histogram_quantile(0.95, sum by (le) (rate(agent_first_token_seconds_bucket{selector}[5m])))"

@@ -94,7 +94,7 @@ def test_memory_and_processor_of_what_serves_can_be_measured(
 ) -> None:
     serving = {name for name, slot in slots(fleet).items() if slot["weight"]}
     gates = {"name": "agent", "memory_max": memory_max, "memory": 0.8, "cpu_quota": cpu_quota, "cpu": 0.7}
-    for condition in conditions(serving, {**gates, "conditions": []}):
+    for condition in conditions(serving, {**gates, "first_token": 0, "conditions": []}):
         await_that(lambda asked=condition["query"]: set(query(asked)) == serving)  # type: ignore[misc]
         assert all(0 < value < 1 for value in query(condition["query"]).values())
 

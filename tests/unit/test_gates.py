@@ -6,7 +6,10 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.rollout imp
 from ansible_collections.agentfleet.vm.plugins.module_utils.gates import conditions, gate_problem
 
 SERVERS = ["agent2-green-1", "agent1-green-1"]
-GATES = {"name": "shop", "memory_max": "1G", "cpu_quota": "200%", "memory": 0.8, "cpu": 0.7, "conditions": []}
+GATES = {
+    **{"name": "shop", "memory_max": "1G", "cpu_quota": "200%", "memory": 0.8, "cpu": 0.7},
+    **{"first_token": 0.0, "conditions": []},
+}
 OF_SLOTS = '{job="agent",service="shop",instance=~"agent1-green-1|agent2-green-1"}'
 
 
@@ -52,6 +55,12 @@ def test_half_a_processor_is_one():
 def test_what_has_no_limit_has_no_condition(different, left):
     assert set(asked(**different)) == left
     assert gate_problem({**GATES, **different}) == ""
+
+
+def test_the_first_token_is_asked_for_where_it_has_a_limit():
+    query, limit = asked(first_token=1.5)["first token seconds"]
+    assert query == f"histogram_quantile(0.95, sum by (le) (rate(agent_first_token_seconds_bucket{OF_SLOTS}[5m])))"
+    assert limit == 1.5
 
 
 def test_a_users_own_query_asks_of_the_new_slots():

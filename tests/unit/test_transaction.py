@@ -162,6 +162,7 @@ def test_the_director_is_asked_with_everything_it_needs() -> None:
         "policy": {"p95_seconds": 3.0},
         "gates": {
             **{"name": "agent", "memory_max": "1G", "memory": 0.8, "cpu_quota": "", "cpu": 0.7},
+            "first_token": 0.0,
             "conditions": [{"name": "queue", "query": 'max(x{instance=~"$instances"})', "limit": 5}],
         },
         "prometheus": "http://10.0.0.41:9090",
