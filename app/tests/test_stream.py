@@ -28,6 +28,18 @@ def test_done_carries_what_a_plain_answer_does(client: Client, session_id: str) 
     assert done["session_id"] == session_id
 
 
+def test_time_to_the_first_token_is_counted_once_a_stream(client: Client, model: Model) -> None:
+    names = ("agent_first_token_seconds_count", "agent_first_token_seconds_sum", "agent_model_seconds_sum")
+    before = [client.metric(name) for name in names]
+    model.control(tokens_per_second=20, answer="one two three four five six seven eight")
+    client.events("Hello")
+    count, first, whole = (client.metric(name) - then for name, then in zip(names, before, strict=True))
+    assert count == 1
+    assert 0 < first < whole
+    client.chat("Hello")
+    assert client.metric(names[0]) == before[0] + 1
+
+
 def test_stream_by_get(client: Client, session_id: str) -> None:
     response = client.get("/chat/stream", params={"message": "Olá, ação", "session_id": session_id})
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"

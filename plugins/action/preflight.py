@@ -88,7 +88,7 @@ class ActionModule(ActionBase):
         return host_check.judge_host(
             self._host,
             report,
-            host_check.claims(self._groups, values),
+            host_check.claims(self._groups, values, monitored=bool(self._vars["groups"].get("monitoring"))),
             int(self._evaluation.value(minimum, known.fleet[minimum].default)),
             int(time.time()),
             bool(self._task.check_mode),

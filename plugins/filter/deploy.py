@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import transaction
+from ansible_collections.agentfleet.vm.plugins.module_utils import gates, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
@@ -111,6 +111,7 @@ def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[st
     served = any(step["before"].values())
     watched = facts["kind"] != "join" and served
     bake = facts["bake_seconds"]
+    last = step["stages"][-1]["weights"]
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return {
         "id": f"{moment}-{facts['kind']}-{os.urandom(3).hex()}",
@@ -125,6 +126,8 @@ def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[st
         # Where nobody was served before there is nothing to compare with and nothing to go back to.
         "bake_seconds": (default_bake(facts["strategy"]) if bake is None else float(bake)) if watched else 0.0,
         "policy": dict(facts["policy"]),
+        "prometheus": facts["prometheus"],
+        "conditions": gates.conditions([name for name, weight in last.items() if weight], facts["gates"]),
         "probe_path": facts["probe_path"],
         "by": facts["by"],
         "where": facts["where"],

@@ -83,10 +83,18 @@ def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, i
     return servers
 
 
+def fleet_sockets(names: Iterable[str], hostvars: Mapping[str, Any], variable: str, port: int) -> list[dict[str, str]]:
+    """Where each host listens inside the fleet: at the port that VARIABLE says for it, or else at PORT."""
+    ports = {name: int(hostvars[name].get(variable, port)) for name in names}
+    return [
+        {"host": str(name), "address": socket_address(fleet_address(name, hostvars), ports[name])} for name in ports
+    ]
+
+
 def balancer_figures(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
     """Where the HAProxy of each edge shows its figures."""
-    ports = {name: int(hostvars[name].get("balancer_metrics_port", 8405)) for name in names}
-    return [f"http://{socket_address(fleet_address(name, hostvars), port)}/metrics" for name, port in ports.items()]
+    figures = fleet_sockets(names, hostvars, "balancer_metrics_port", 8405)
+    return [f"http://{edge['address']}/metrics" for edge in figures]
 
 
 class FilterModule:
@@ -94,6 +102,7 @@ class FilterModule:
         return {
             "fleet_address": fleet_address,
             "fleet_addresses": fleet_addresses,
+            "fleet_sockets": fleet_sockets,
             "balancer_figures": balancer_figures,
             "slot_servers": slot_servers,
             "socket_address": socket_address,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
@@ -17,6 +17,8 @@ SUPPORTED = {"debian": ("12", "13")}
 PYTHON_MINIMUM = (3, 11)
 CLOCK_TOLERANCE = 300
 GREEN_OFFSET = 50
+# What `systemctl stop` ends a listener by.
+UNITS = (".service", ".socket")
 # Tells the report's lines from whatever a login or sudo prints.
 MARK = "preflight:"
 DISK_PATHS = ("/", "/opt", "/var")
@@ -60,6 +62,11 @@ else
     find /proc/[0-9]*/fd -lname "socket:*" -printf "%p %l\n" 2>/dev/null | grep $inodes |
       while IFS="/ " read -r _ _ pid _ _ link; do say owner "$pid $link"; unit "$pid"; done
   fi
+fi
+# What systemd listens on for others has its name here.
+if command -v systemctl >/dev/null; then
+  systemctl list-sockets --full --no-legend 2>/dev/null |
+    while read -r address name _; do say opened "$address $name"; done
 fi
 say end .
 """
@@ -156,10 +163,14 @@ def parse(text: str) -> Report | None:
     )
 
 
-def claims(groups: Collection[str], values: Mapping[str, Any]) -> list[Claim]:
-    """The ports of a host in these groups."""
+def claims(groups: Collection[str], values: Mapping[str, Any], monitored: bool = False) -> list[Claim]:
+    """The ports of a host in these groups, of a fleet that is MONITORED or not."""
     name = str(values.get("agent_name", "agent"))
     wanted = []
+    if monitored:
+        port, node = _number(values, "exporters_node_port", 9100), "prometheus-node-exporter"
+        # The kernel keeps 15 letters of a process's name.
+        wanted.append(Claim(port, "the node exporter", "exporters_node_port", (node[:15],), (f"{node}.service",)))
     if "edge" in groups:
         wanted += [Claim(port, "Nginx", "", ("nginx",), ("nginx.service",)) for port in (80, 443)]
         for variable, default in (("balancer_port", 8080), ("balancer_metrics_port", 8405)):
@@ -178,6 +189,10 @@ def claims(groups: Collection[str], values: Mapping[str, Any]) -> list[Claim]:
                 port = first + offset + instance
                 purpose = f"{name}@{slot}-{instance + 1}.service"
                 wanted.append(Claim(port, purpose, "agent_port", (), (f"{name}@",)))
+    if "monitoring" in groups:
+        port = _number(values, "prometheus_port", 9090)
+        units = ("prometheus.service", "agentfleet-prometheus.")
+        wanted.append(Claim(port, "Prometheus", "prometheus_port", ("prometheus",), units))
     return wanted
 
 
@@ -279,7 +294,7 @@ def _judge_port(claim: Claim, listeners: Iterable[Listener], access: Access) -> 
         holder = f"'{listener.process}'" if listener.process else "an unknown process"
         unit = f" ({listener.unit})" if listener.unit else ""
         text = f"port {claim.port} is held by {holder}{unit}, and {claim.purpose} needs it"
-        if listener.unit.endswith(".service"):
+        if listener.unit.endswith(UNITS):
             stop = access.raw(f"systemctl disable --now {shlex.quote(listener.unit)}")
         else:
             stop = access.raw(f"ss -ltnp sport = :{claim.port}")
@@ -293,7 +308,7 @@ def _is_ours(claim: Claim, listener: Listener) -> bool:
     if listener.unit.startswith(claim.units):
         return True
     # Without a unit's name only the program's is left to go by.
-    return not listener.unit.endswith(".service") and listener.process in claim.processes
+    return not listener.unit.endswith(UNITS) and listener.process in claim.processes
 
 
 def _root_mend(access: Access) -> str:
@@ -326,6 +341,15 @@ def _disks(lines: Iterable[str]) -> Iterable[Disk]:
 
 
 def _listeners(said: Mapping[str, list[str]]) -> Iterable[Listener]:
+    found = (re.match(r"\S*:(\d+) (\S+\.socket)$", line) for line in said.get("opened", []))
+    opened = {int(one[1]): one[2] for one in found if one}
+    for listener in _held(said):
+        # systemd itself is no service: what it listens for tells whose port that is.
+        unit = opened.get(listener.port, listener.unit) if listener.process == "systemd" else listener.unit
+        yield replace(listener, unit=unit)
+
+
+def _held(said: Mapping[str, list[str]]) -> Iterable[Listener]:
     units: dict[str, tuple[str, str]] = {}
     for line in said.get("unit", []):
         pid, process, unit = (*line.split(" ", 2), "", "")[:3]

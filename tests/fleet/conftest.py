@@ -41,7 +41,7 @@ def model_key() -> str:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Fleet]:
-    """Four hosts, bare unless REUSE=1."""
+    """The lab's hosts, bare unless REUSE=1."""
     variables = STATE / "variables.yml"
     key = model_key()
     network = os.environ.get("LAB_NETWORK", "10.78.0.0/24")

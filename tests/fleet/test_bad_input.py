@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.fleet import BIN, Fleet, Result, copy_inventory
 
-HOSTS = ("edge1", "agent1", "agent2", "data1")
+HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 # What provisioning writes to; a file that is made, removed or rewritten shows in the list.
 STATE = (
     "{ find /etc /opt /usr/local /root /var/lib/dpkg -xdev -printf '%p %m %s %C@\\n' "

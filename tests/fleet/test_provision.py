@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.fleet import Fleet, Result
 
-HOSTS = {"edge1", "agent1", "agent2", "data1"}
+HOSTS = {"edge1", "agent1", "agent2", "data1", "ops1"}
 
 
 def test_check_on_bare_hosts_does_not_fail_and_reports_changes(provisioning: dict[str, Result]) -> None:

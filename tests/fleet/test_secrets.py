@@ -8,7 +8,7 @@ import pytest
 from support.fleet import Fleet, Result
 
 SECRETS = ("api_key", "database_password", "redis_password")
-HOSTS = ("edge1", "agent1", "agent2", "data1")
+HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 
 
 @pytest.fixture(scope="module")

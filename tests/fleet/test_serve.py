@@ -168,6 +168,6 @@ def test_smoke_and_status_agree(fleet: Fleet) -> None:
     document = json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
     assert document["traffic"] == {document["release"]: 1.0} or document["traffic"] == {document["release"]: 100}
     table: Result = fleet.playbook("status").ok()
-    for host in ("edge1", "agent1", "agent2", "data1"):
+    for host in ("edge1", "agent1", "agent2", "data1", "ops1"):
         assert host in table.stdout
     assert str(document["release"]) in table.stdout

@@ -3,6 +3,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.agentfleet.vm.plugins.filter.fleet import (
     fleet_address,
     fleet_addresses,
+    fleet_sockets,
     slot_servers,
     socket_address,
 )
@@ -37,6 +38,14 @@ def test_an_unknown_host_is_named():
 )
 def test_addresses_with_colons_are_bracketed(address, whole):
     assert socket_address(address, 80) == whole
+
+
+def test_a_host_listens_where_it_says_and_else_where_all_do():
+    hostvars = {"a": {"ansible_host": "fd77::1", "node_port": "9200"}, "b": {"ansible_host": "10.0.0.2"}}
+    assert fleet_sockets(["a", "b"], hostvars, "node_port", 9100) == [
+        {"host": "a", "address": "[fd77::1]:9200"},
+        {"host": "b", "address": "10.0.0.2:9100"},
+    ]
 
 
 def test_every_slot_and_instance_is_a_server_and_hosts_may_differ():

@@ -192,6 +192,8 @@ def test_a_port_that_somebody_else_holds_is_told_with_the_holder(groups, port, p
         (("edge",), 8080, "haproxy", "haproxy.service"),
         (("postgres",), 5432, "postgres", "postgresql@17-main.service"),
         (("redis",), 6379, "redis-server", "redis-server.service"),
+        (("monitoring",), 9090, "prometheus", "prometheus.service"),
+        (("monitoring",), 9090, "systemd-socket-", "agentfleet-prometheus.service"),
         (("agents",), 8150, "python", "agent@green-1.service"),
         (("edge",), 5432, "postgres", "mine.service"),
         (("agents",), 8101, "java", "tomcat.service"),
@@ -199,6 +201,34 @@ def test_a_port_that_somebody_else_holds_is_told_with_the_holder(groups, port, p
 )
 def test_a_port_that_is_ours_or_not_needed_is_fine(groups, port, process, unit):
     assert judge(listening(port, process, unit), groups) == []
+
+
+def opened(port, unit):
+    """A port that systemd holds for another unit."""
+    text = listening(port, "systemd", "init.scope")
+    return text.replace("preflight: end", f"preflight: opened 0.0.0.0:{port} {unit}\npreflight: end")
+
+
+def test_a_port_that_systemd_holds_is_told_with_its_socket():
+    [(text, mend)] = judge(opened(9090, "cockpit.socket"), ("monitoring",))
+    assert text == "port 9090 is held by 'systemd' (cockpit.socket), and Prometheus needs it"
+    assert "'systemctl disable --now cockpit.socket'" in mend
+    assert mend.endswith("(or set another prometheus_port)")
+    assert judge(opened(9090, "agentfleet-prometheus.socket"), ("monitoring",)) == []
+
+
+def test_a_socket_of_systemds_says_nothing_of_another_process():
+    text = listening(9090, "java", "session-4.scope")
+    text = text.replace(
+        "preflight: end", "preflight: opened [fd77::41]:9090 agentfleet-prometheus.socket\npreflight: end"
+    )
+    [(told, _)] = judge(text, ("monitoring",))
+    assert told == "port 9090 is held by 'java' (session-4.scope), and Prometheus needs it"
+
+
+def test_every_host_of_a_monitored_fleet_shows_its_figures():
+    wanted = {claim.port: claim.variable for claim in claims({"redis"}, {"exporters_node_port": 9200}, monitored=True)}
+    assert wanted == {9200: "exporters_node_port", 6379: "redis_port"}
 
 
 def test_ports_follow_the_variables():

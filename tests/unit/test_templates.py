@@ -18,7 +18,7 @@ SECRETS = {
     "agent_redis_password": "0-secret-redis",
     "agent_model_key": "0-secret-model",
 }
-SECTIONS = {"Unit", "Service", "Install", "Timer", "Journal", "Time"}
+SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 
 # Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
 WITHOUT_HEAD = {"redis/templates/users.acl.j2", "balancer/templates/problem.http.j2", "agent/templates/process.j2"}
@@ -36,7 +36,14 @@ BASELINE = {
         "user_id": "root",
         "env": {},
     },
-    "groups": {"edge": ["edge1"], "agents": ["agent1", "agent2"], "postgres": ["data1"], "redis": ["data1"]},
+    "groups": {
+        "all": ["edge1", "agent1", "agent2", "data1"],
+        "edge": ["edge1"],
+        "agents": ["agent1", "agent2"],
+        "postgres": ["data1"],
+        "redis": ["data1"],
+        "monitoring": ["data1"],
+    },
     "hostvars": {
         "edge1": {"ansible_host": "10.0.0.11"},
         "agent1": {"ansible_host": "10.0.0.21"},
@@ -232,3 +239,45 @@ def test_only_some_become_root():
     users = [{"name": "a", "keys": ["k"], "sudo": True}, {"name": "b", "keys": ["k"]}]
     lines = render("base/templates/sudoers.j2", base_users=users).splitlines()
     assert lines[1:] == ["a ALL=(ALL:ALL) NOPASSWD: ALL"]
+
+
+def targets(**different):
+    """Jobs of prometheus.yml: addresses with their labels."""
+    jobs = yaml.safe_load(render("prometheus/templates/prometheus.yml.j2", **different))["scrape_configs"]
+    return {
+        job["job_name"]: {address: group["labels"] for group in job["static_configs"] for address in group["targets"]}
+        for job in jobs
+    }
+
+
+def test_prometheus_reads_both_slots_by_the_balancers_names():
+    hostvars = {**BASELINE["hostvars"], "agent2": {"ansible_host": "fd00::22", "agent_port": 9000}}
+    agents = targets(hostvars=hostvars)["agent"]
+    assert list(agents) == ["10.0.0.21:8100", "10.0.0.21:8150", "[fd00::22]:9000", "[fd00::22]:9050"]
+    assert agents["[fd00::22]:9050"] == {
+        "instance": "agent2-green-1",
+        "host": "agent2",
+        "slot": "green",
+        "number": "1",
+        "service": "agent",
+    }
+
+
+def test_prometheus_reads_the_service_as_its_own_hosts_say():
+    """A service's variables may be set for the group agents alone."""
+    hostvars = {name: {**values} for name, values in BASELINE["hostvars"].items()}
+    hostvars["agent1"] |= {"agent_name": "shop", "agent_metrics_path": "/internal/metrics"}
+    text = render("prometheus/templates/prometheus.yml.j2", hostvars=hostvars)
+    job = yaml.safe_load(text)["scrape_configs"][1]
+    assert (job["job_name"], job["metrics_path"], job["scrape_interval"]) == ("agent", "/internal/metrics", "5s")
+    assert {group["labels"]["service"] for group in job["static_configs"]} == {"shop"}
+    hostvars["agent1"]["agent_metrics_path"] = ""
+    assert "agent" not in targets(hostvars=hostvars)
+
+
+def test_prometheus_reads_every_host_and_every_balancer():
+    found = targets(balancer_metrics_port=9405)
+    assert {address: labels["instance"] for address, labels in found["haproxy"].items()} == {"10.0.0.11:9405": "edge1"}
+    nodes = {address: labels["instance"] for address, labels in found["node"].items()}
+    assert nodes == {f"{host['ansible_host']}:9100": name for name, host in BASELINE["hostvars"].items()}
+    assert list(found["prometheus"]) == ["127.0.0.1:9090"]

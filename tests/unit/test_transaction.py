@@ -160,6 +160,12 @@ def test_the_director_is_asked_with_everything_it_needs() -> None:
         "strategy": "canary",
         "bake_seconds": None,
         "policy": {"p95_seconds": 3.0},
+        "gates": {
+            **{"name": "agent", "memory_max": "1G", "memory": 0.8, "cpu_quota": "", "cpu": 0.7},
+            "first_token": 0.0,
+            "conditions": [{"name": "queue", "query": 'max(x{instance=~"$instances"})', "limit": 5}],
+        },
+        "prometheus": "http://10.0.0.41:9090",
         "probe_path": "/ready",
         "by": "ann on desk",
         "where": "ansible-playbook",
@@ -174,6 +180,9 @@ def test_the_director_is_asked_with_everything_it_needs() -> None:
         "agent2-green": NEW,
     }
     assert set(asked.candidates) == {"agent1-green-1", "agent2-green-1"}
+    assert asked.prometheus == "http://10.0.0.41:9090"
+    assert [(condition.name, condition.limit) for condition in asked.conditions] == [("memory", 0.8), ("queue", 5.0)]
+    assert all('instance=~"agent1-green-1|agent2-green-1"' in condition.query for condition in asked.conditions)
     assert rollout_from(deploy_rollout(plan, {**facts, "kind": "join"})).bake_seconds == 0
     assert rollout_from(deploy_rollout(plan, {**facts, "bake_seconds": "5"})).bake_seconds == 5
 

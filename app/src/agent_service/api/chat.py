@@ -1,14 +1,17 @@
 """The conversation over HTTP."""
 
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from agent_service.agents.conversation import Conversation, Question
+from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
 from agent_service.api.streams import start_stream
+from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 
 router = APIRouter()
@@ -19,6 +22,7 @@ class Turns:
 
     def __init__(self, request: Request, session: SessionHeader = None) -> None:
         self._conversation: Conversation = request.app.state.conversation
+        self._metrics: Metrics = request.app.state.metrics
         self._limit: int = request.app.state.settings.message_max_characters
         self._state = request.scope["state"]
         self._session = session
@@ -38,7 +42,20 @@ class Turns:
         return ChatResponse.of(await self._conversation.answer(question))
 
     async def stream(self, question: Question) -> Response:
-        return await start_stream(partial(self._conversation.stream, question), self.request_id)
+        return await start_stream(partial(self._timed, question), self.request_id)
+
+    async def _timed(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
+        """The turn; how long its first piece takes is measured here."""
+        started: float | None = time.perf_counter()
+
+        async def measured(piece: str) -> None:
+            nonlocal started
+            if started is not None:
+                self._metrics.first_token_seconds.observe(time.perf_counter() - started)
+                started = None
+            await emit(piece)
+
+        return await self._conversation.stream(question, measured)
 
 
 OneTurn = Annotated[Turns, Depends(Turns)]

@@ -25,6 +25,12 @@ class Metrics:
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
+        self.first_token_seconds = Histogram(
+            "agent_first_token_seconds",
+            "Time from a streamed request to the first piece of its answer.",
+            buckets=_MODEL_SECONDS,
+            registry=self.registry,
+        )
         self.active = Gauge("agent_active_requests", "Requests being answered.", registry=self.registry)
         self.tokens = Counter("agent_tokens", "Tokens by direction.", ("model", "direction"), registry=self.registry)
         self.model_seconds = Histogram(
