@@ -86,7 +86,7 @@ def test_it_listens_on_the_loopback_and_inside_the_fleet_alone(host, address):
 
 
 def test_nothing_is_left_of_the_packages_own_targets(query):
-    assert "localhost:9090" not in query('up')
+    assert "localhost:9090" not in query("up")
 
 
 def test_another_host_asks_it(query, address_of):
