@@ -20,6 +20,8 @@ MISSING = 127
 RENEW_SECONDS = 10.0
 # A holder that renewed so lately is alive; one that did not has two thirds of its lease left at most.
 ALIVE_SECONDS = 12.0
+# So long may the edge be away while a rollout is followed: a reboot.
+AWAY_SECONDS = 90.0
 
 Reply = dict[str, Any]
 Asker = Callable[..., Reply]
@@ -53,11 +55,20 @@ def tell(seconds: float, text: str) -> None:
 
 def follow(ask: Asker, backend: str, since: int, until: float | None = None) -> Reply | None:
     """Show a rollout's events until it is over; the rollout, or None when the time was up before."""
-    start = math.inf
+    start, patience = math.inf, time.monotonic() + AWAY_SECONDS
     while until is None or time.monotonic() < until:
-        answer = ask("events", backend=backend, since=since, wait=10)
-        if not answer.get("ok"):
-            raise AnsibleError(str(answer.get("error")))
+        try:
+            answer = ask("events", backend=backend, since=since, wait=10)
+            problem = "" if answer.get("ok") else str(answer.get("error"))
+        except (AnsibleError, OSError) as error:
+            problem = str(error)
+        if problem:
+            # The director is being restarted, or the edge: it goes on where it was, and so does this.
+            if time.monotonic() > patience:
+                raise AnsibleError(problem)
+            time.sleep(1)
+            continue
+        patience = time.monotonic() + AWAY_SECONDS
         for event in answer["events"]:
             start = min(start, event["at"])
             tell(event["at"] - start, event["text"])
