@@ -35,6 +35,8 @@ def run() -> None:
     rollback = os.environ.get("PEER_ROLLBACK", "")
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
     app = {"agent_source": str(APP), "agent_app": "main:app", "agent_migrate_command": "", "balancer_cookie": ""}
+    # The app keeps nothing; preflight wants to know where all the same.
+    app |= {"agent_database_host": "127.0.0.1", "agent_redis_host": "127.0.0.1"}
     with lab("bench", "10.89.0.0/24", inventory(directory / "inventory"), **app) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
@@ -43,7 +45,7 @@ def run() -> None:
 
 
 def inventory(target: Path) -> Path:
-    """The lab's, with three agent hosts and no data host: the app keeps nothing."""
+    """The lab's, with three agent hosts and no data host."""
     copy_inventory(TOP / "inventories/lab", target)
     agents = {
         name: {"lab_suite": suite, "ansible_host": "{{ lab_prefix }}." + str(21 + number)}

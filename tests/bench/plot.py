@@ -18,7 +18,7 @@ DOT, BAD, SHARE, CALM = "#33658a", "#d1495b", "#f6ae2d", "#eeeeee"
 
 def draw(load: Load, moved: Sequence[Share], title: str, path: Path) -> None:
     requests, streams = load.count(kind=REQUEST), load.count(kind=STREAM)
-    end = max(record.due + record.seconds for record in load.records)
+    end = max(record.ended for record in load.records)
     figure, (above, below) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 4.8), height_ratios=(3, 1), layout="constrained"
     )
@@ -27,7 +27,7 @@ def draw(load: Load, moved: Sequence[Share], title: str, path: Path) -> None:
         [r.due for r in good], [r.seconds * 1000 for r in good], ".", ms=2, alpha=0.5, color=DOT, rasterized=True
     )
     bad = [record for record in load.records if record.outcome != "answered"]
-    above.plot([r.due for r in bad], [r.seconds * 1000 for r in bad], "x", ms=7, color=BAD)
+    above.plot([r.at for r in bad], [r.seconds * 1000 for r in bad], "x", ms=7, color=BAD)
     above.set_ylim(bottom=0)
     above.set_ylabel("latency, ms")
     above.set_title(

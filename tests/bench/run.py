@@ -2,7 +2,8 @@
 
 make bench                  all of them but strategies and peer
 make bench ONLY=deploy      one: bare_demo, lab, deploy, strategies, peer
-make bench ONLY=strategies  deploys under load, with plots in docs/images/; BAKE=30 seconds a stage
+make bench ONLY=strategies  deploys under load, with plots in docs/images/; set by the environment: STRATEGIES=canary,
+                            BAKE=30 (seconds a stage), RATE=50, STREAMS=20, ROUND_TRIP=0.05 (seconds added)
 make bench ONLY=peer PEER=/path/to/role   beside another role that deploys: see peer.py
 """
 

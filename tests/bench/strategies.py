@@ -22,7 +22,7 @@ from support.model import model_server
 
 STRATEGIES = ("rolling", "blue_green", "canary")
 STEPS = "5,25,50,100"
-RATE, STREAMS = 50.0, 20
+RATE, STREAMS = float(os.environ.get("RATE", "50")), int(os.environ.get("STREAMS", "20"))
 MODEL_SECONDS, WORDS_PER_SECOND = 0.3, 2.0
 CALM_SECONDS = 20
 """What lies before, between and after the two moves."""
@@ -47,9 +47,11 @@ def run() -> None:
 def measure(fleet: Fleet) -> None:
     """A table of two rows a strategy, and its plot."""
     wanted = os.environ.get("STRATEGIES", "").split() or STRATEGIES
+    if unknown := set(wanted) - set(STRATEGIES):
+        sys.exit(f"no strategy {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
     table(
         *("what", "seconds", "sent", "failed", "cut", "duplicated", "streams whole"),
-        *("p99 before", "p99 during", "p99 after"),
+        *("p99 before", "p99 during", "p99 after", "load average"),
     )
     went_wrong = []
     for strategy in wanted:
@@ -108,4 +110,5 @@ def figures(load: Load, what: str, done: Result, windows: tuple[str, str, str]) 
     p99 = [f"{load.percentile(0.99, window) * 1000:.0f} ms" for window in windows]
     ending = "" if done.returncode == 0 else f" (exit status {done.returncode})"
     whole = f"{streams.answered} of {streams.sent}"
-    return [what + ending, f"{done.seconds:.1f}", requests.sent, failed, both.cut, both.duplicated, whole, *p99]
+    counted = [requests.sent, failed, both.cut, both.duplicated, whole]
+    return [what + ending, f"{done.seconds:.1f}", *counted, *p99, f"{os.getloadavg()[1]:.0f}"]

@@ -205,9 +205,9 @@ def test_mistake_in_the_load_is_not_swallowed(server: BadServer) -> None:
 
 def test_account_of_records() -> None:
     records = [
-        Record(REQUEST, "a", 0.0, "answered", 0.1),
-        Record(REQUEST, "b", 1.0, "cut", 0.2, "reset"),
-        Record(STREAM, "c", 0.5, "answered", 0.3),
+        Record(REQUEST, "a", 0.0, "answered", 0.1, 0.1),
+        Record(REQUEST, "b", 1.0, "cut", 0.2, 1.2, "reset"),
+        Record(STREAM, "c", 0.5, "answered", 0.3, 20.5),
     ]
     assert count(records) == Count(3, 2, 0, 0, 1, 0, 0, 0)
     assert count(records, {"a": 2, "b": 1}) == Count(3, 2, 0, 0, 1, 0, 1, 1)
@@ -215,6 +215,20 @@ def test_account_of_records() -> None:
     assert [line.split()[1] for line in lines] == ["a", "c", "b"]
     assert "done 2 times" in lines[0]
     assert "reset" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "at"),
+    [
+        (REQUEST, "answered", 1),
+        (REQUEST, "stalled", 1),
+        (STREAM, "answered", 1),
+        (STREAM, "cut", 9),
+        (SOCKET, "cut", 9),
+    ],
+)
+def test_what_lasts_and_breaks_counts_for_when_it_broke(kind: str, outcome: str, at: float) -> None:
+    assert Record(kind, "a", 1.0, outcome, 0.5, 9.0).at == at
 
 
 def test_windows_and_percentiles() -> None:

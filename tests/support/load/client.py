@@ -87,7 +87,7 @@ class Load:
             self._ended.wait_for(lambda: len(self.records) >= enough or self._over)
 
     def mark(self, name: str) -> None:
-        """Begin a window: what is to leave from now on belongs to it."""
+        """Begin a window: what is to leave from now on belongs to it, and what lasts and breaks from now on."""
         self.marks.append((time.monotonic() - self._zero, name))
 
     @property
@@ -104,7 +104,7 @@ class Load:
         return [
             record
             for record in self.records
-            if kind in (None, record.kind) and window in (None, window_of(record.due, self.marks))
+            if kind in (None, record.kind) and window in (None, window_of(record.at, self.marks))
         ]
 
     def count(self, window: str | None = None, kind: str | None = None) -> Count:
@@ -188,7 +188,8 @@ class Load:
         identity = f"{self.name}-{next(self._numbers)}"
         timing = Timing(due)
         outcome, detail = await outcome_of(work(identity, timing))
+        left, ended = due - self._zero, time.monotonic() - self._zero
         with self._ended:
-            self.records.append(Record(kind, identity, due - self._zero, outcome, timing.seconds, detail))
+            self.records.append(Record(kind, identity, left, outcome, timing.seconds, ended, detail))
             self._ended.notify_all()
         return outcome == ANSWERED

@@ -24,7 +24,7 @@ class Record:
     """One request, stream or session. DUE is when it was to leave, in seconds since the load began.
 
     SECONDS counts from then: to the end of an answer, to the first event of a stream; of a WebSocket it is the slowest
-    echo, from when it was asked for.
+    echo, from when it was asked for. ENDED is when it was over, in seconds since the load began.
     """
 
     kind: str
@@ -32,10 +32,17 @@ class Record:
     due: float
     outcome: str
     seconds: float
+    ended: float
     detail: str = ""
 
+    @property
+    def at(self) -> float:
+        """The moment it counts for: what lasts and then breaks counts for when it broke, all else for when it left."""
+        return self.due if self.kind == REQUEST or self.outcome == ANSWERED else self.ended
+
     def __str__(self) -> str:
-        return f"{self.kind} {self.identity} {self.outcome} at {self.due:.1f} s, {self.seconds:.2f} s: {self.detail}"
+        times = f"from {self.due:.1f} to {self.ended:.1f} s"
+        return f"{self.kind} {self.identity} {self.outcome}, {times}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,9 @@ def problems(records: Iterable[Record], seen: Mapping[str, int] | None = None) -
     return lines
 
 
-def window_of(due: float, marks: Sequence[tuple[float, str]]) -> str:
+def window_of(moment: float, marks: Sequence[tuple[float, str]]) -> str:
     """The name of the last mark that was set by then."""
-    return [name for at, name in marks if at <= due][-1]
+    return [name for at, name in marks if at <= moment][-1]
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -1,0 +1,36 @@
+"""What users notice who are there for long: streams that are open while releases come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from support.fleet import Fleet
+from support.load import REQUEST, STREAM, load_on
+
+WORDS_PER_SECOND = 2
+
+
+@pytest.fixture
+def paced(model_server: httpx.Client) -> Iterator[None]:
+    """A model that answers word by word."""
+    model_server.post("/_control", json={"tokens_per_second": WORDS_PER_SECOND}).raise_for_status()
+    yield
+    model_server.post("/_control", json={"reset": True}).raise_for_status()
+
+
+def test_streams_outlive_two_deploys_and_a_rollback(fleet: Fleet, paced: None) -> None:
+    """The second deploy comes while streams of the release before are open in the slot that it needs.
+
+    The way to the service is long, so that what closes a connection that is about to be used shows.
+    """
+    with load_on(fleet, 20, streams=10, words_per_second=WORDS_PER_SECOND, round_trip=0.05) as load:
+        load.wait_for(100)
+        for label in ("first", "second"):
+            fleet.playbook("deploy", "-e", f"label={label}", "-e", "bake_seconds=0").ok()
+        fleet.playbook("rollback").ok()
+    assert load.failures == []
+    assert load.count(kind=REQUEST).answered > 100
+    # Those that were open at the begin, and those after them.
+    assert load.count(kind=STREAM).answered > 10
