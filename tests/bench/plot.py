@@ -18,7 +18,8 @@ DOT, BAD, SHARE, CALM = "#33658a", "#d1495b", "#f6ae2d", "#eeeeee"
 
 def draw(load: Load, moved: Sequence[Share], title: str, path: Path) -> None:
     requests, streams = load.count(kind=REQUEST), load.count(kind=STREAM)
-    end = max(record.ended for record in load.records)
+    # Streams that ran to their end after the last request are not waited for here.
+    end = max(record.ended for record in load.records if record.kind == REQUEST or record.outcome != "answered")
     figure, (above, below) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 4.8), height_ratios=(3, 1), layout="constrained"
     )
