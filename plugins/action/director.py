@@ -83,11 +83,23 @@ class ActionModule(ActionBase):
         return {"changed": False}
 
     def _overwrite(self) -> Result:
-        slots = [f"{host}-{slot}" for host, slot in self._wanted["slots"].items()]
-        reply = self._asked(
-            "overwrite", backend=self._wanted["backend"], slots=slots, generation=self._wanted["generation"]
-        )
-        return {"changed": bool(reply["emptied"]), "emptied": reply["emptied"]}
+        """Take slots out of the traffic; what they still have may end, as long as `wait_seconds` allow."""
+        wanted = self._wanted
+        slots = [f"{host}-{slot}" for host, slot in wanted["slots"].items()]
+        began = time.monotonic()
+        emptied: list[str] = []
+        shown = 0.0
+        while True:
+            reply = self._asked("overwrite", backend=wanted["backend"], slots=slots, generation=wanted["generation"])
+            emptied += reply["emptied"]
+            sessions = {server: number for server, number in reply["sessions"].items() if number}
+            passed = time.monotonic() - began
+            if not sessions or passed > wanted["wait_seconds"]:
+                return {"changed": bool(emptied), "emptied": emptied, "sessions": sum(sessions.values())}
+            if passed >= shown:
+                director.tell(passed, f"{director.under_way(sessions)}: waiting, {wanted['wait_seconds']:g} s at most")
+                shown = passed + director.TELL_SECONDS
+            time.sleep(director.LOOK_SECONDS)
 
     def _roll_out(self) -> Result:
         wanted = self._wanted
@@ -126,7 +138,7 @@ class ActionModule(ActionBase):
             sessions = int(reply["sessions"])
             if not on or not sessions or time.monotonic() > until:
                 return {"changed": changed, "sessions": sessions}
-            time.sleep(1)
+            time.sleep(director.LOOK_SECONDS)
 
     def _record(self) -> Result:
         self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])

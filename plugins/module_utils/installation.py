@@ -17,6 +17,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -303,12 +304,23 @@ def cancel_stop(service: Service, slot: str) -> bool:
     return pending
 
 
-def stop_later(service: Service, slot: str, minutes: int, host: str, edges: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Asking:
+    """Whom a host asks before it stops a slot: the EDGES' figures, in which it is HOST. What is under way may last
+    DRAIN_SECONDS more.
+    """
+
+    host: str
+    edges: Sequence[str]
+    drain_seconds: int
+
+
+def stop_later(service: Service, slot: str, minutes: int, asking: Asking, failed: bool = False) -> None:
     """Leave the stopping to the host, which does it with or without whoever deploys.
 
-    By then the slot may have traffic again, of which the EDGES know: so what runs then looks first, every minute.
+    By then the slot may have traffic again, of which the edges know: so what runs then looks first, again and again.
     """
-    if not minutes:
+    if not minutes and not asking.edges:
         systemd.systemctl("stop", "--no-block", service.slot_pattern(slot))
         return
     systemd.run(
@@ -316,15 +328,17 @@ def stop_later(service: Service, slot: str, minutes: int, host: str, edges: Sequ
         "--quiet",
         "--collect",
         f"--unit={service.stop_timer(slot)}",
-        f"--description=Stop {service.name}'s slot {slot}, warm since its last use",
-        f"--on-active={minutes}m",
-        "--on-unit-active=1m",
-        "--timer-property=AccuracySec=5s",
+        f"--description=Stop {service.name}'s slot {slot} when nothing needs it any more",
+        f"--on-active={minutes * 60 or 1}s",
+        f"--on-unit-active={'1m' if minutes else '5s'}",
+        "--timer-property=AccuracySec=1s",
         SLOT_COMMAND,
         service.name,
         slot,
-        host,
-        *edges,
+        asking.host,
+        "failed" if failed else "warm",
+        str(int(time.time()) + asking.drain_seconds),
+        *asking.edges,
     )
 
 

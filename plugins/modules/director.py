@@ -14,7 +14,8 @@ options:
     description:
       - V(observed) tells servers, releases, rollout and history of O(backend).
       - V(leased) takes the fleet's lease and renews it until the playbook ends. V(released) gives it back.
-      - V(overwritten) takes slots out of the traffic, into which another release is about to be written.
+      - V(overwritten) takes slots out of the traffic, into which another release is about to be written, and waits
+        until nothing of their requests and streams is left.
       - V(rolled_out) hands over O(rollout), and follows it to its end if O(follow).
       - V(drained) and V(undrained) keep new requests from a host, or let them come again.
       - V(recorded) keeps O(record) in the history.
@@ -39,8 +40,8 @@ options:
     default: ""
   wait_seconds:
     description:
-      - How long to wait for a lease whose holder is gone and for a rollout that is not over; or with V(drained), until
-        nothing of the host's requests and streams is left.
+      - How long to wait for a lease whose holder is gone and for a rollout that is not over; or with V(drained)
+        and V(overwritten), until nothing of the requests and streams is left.
     type: float
     default: 300
   optional:
@@ -106,9 +107,9 @@ verdicts:
   elements: dict
   returned: when state is rolled_out
 sessions:
-  description: Requests and streams that the host still has.
+  description: Requests and streams that the host or the slots still have.
   type: int
-  returned: when state is drained or undrained
+  returned: when state is drained, undrained or overwritten
 """
 
 ARGUMENTS = {

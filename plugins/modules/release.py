@@ -78,6 +78,10 @@ options:
     description: How long a retired slot runs on.
     type: int
     default: 60
+  drain_seconds:
+    description: How long a slot without traffic may go on with requests and streams before it is stopped.
+    type: int
+    default: 300
   keep_releases:
     description: How many of the newest releases stay on the host.
     type: int
@@ -252,18 +256,21 @@ def started(service: Service, params: Params, check: bool) -> Params:
     )
 
 
+def asking(params: Params) -> installation.Asking:
+    return installation.Asking(params["host"], params["edges"], params["drain_seconds"])
+
+
 def stopped(service: Service, params: Params, check: bool) -> Params:
     slot = params["slot"]
     if check:
         left = installation.active_instances(service, slot) + installation.boot_instances(service, slot)
         return {"changed": bool(left)}
-    done = [
-        installation.cancel_stop(service, slot),
-        installation.disable(service, slot),
+    running = bool(installation.active_instances(service, slot))
+    changed = [installation.cancel_stop(service, slot), installation.disable(service, slot), running]
+    if running:
         # What it still answers may take minutes; whoever needs the slot next waits for that.
-        installation.stop_units(service, slot, wait=False),
-    ]
-    return {"changed": any(done)}
+        installation.stop_later(service, slot, 0, asking(params), failed=True)
+    return {"changed": any(changed)}
 
 
 def retired(service: Service, params: Params, check: bool) -> Params:
@@ -275,7 +282,7 @@ def retired(service: Service, params: Params, check: bool) -> Params:
     if not check:
         # Down at boot comes last: a slot that still starts at boot is one that was not retired to the end.
         if stopping:
-            installation.stop_later(service, slot, minutes, params["host"], params["edges"])
+            installation.stop_later(service, slot, minutes, asking(params))
         if booting:
             installation.disable(service, slot)
     removed = installation.prune(service, params["keep_releases"], params["keep"], params["python"], check)
@@ -319,6 +326,7 @@ def main() -> None:
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "ready_seconds": {"type": "int", "default": 120},
             "warm_minutes": {"type": "int", "default": 60},
+            "drain_seconds": {"type": "int", "default": 300},
             "keep_releases": {"type": "int", "default": 5},
             "keep": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},

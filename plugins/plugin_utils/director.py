@@ -7,13 +7,14 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.agentfleet.vm.plugins.module_utils.director import lease as leases
 
 COMMAND = "/usr/local/bin/agentfleet-director request"
 MISSING = 127
@@ -22,6 +23,9 @@ RENEW_SECONDS = 10.0
 ALIVE_SECONDS = 12.0
 # So long may the edge be away while a rollout is followed: a reboot.
 AWAY_SECONDS = 90.0
+# Streams end when they end: how often to look, and how often to say that some are left.
+LOOK_SECONDS = 1.0
+TELL_SECONDS = 10.0
 
 Reply = dict[str, Any]
 Asker = Callable[..., Reply]
@@ -51,6 +55,12 @@ def asker(action: ActionBase) -> Asker:
 def tell(seconds: float, text: str) -> None:
     """A line of progress, as it happens."""
     Display().display(f"  {seconds:6.1f} s  {text}")
+
+
+def under_way(sessions: Mapping[str, int]) -> str:
+    """What each server still has."""
+    parts = [f"{server} has {number}" for server, number in sorted(sessions.items())]
+    return f"{', '.join(parts)} requests and streams under way"
 
 
 def follow(ask: Asker, backend: str, since: int, until: float | None = None) -> Reply | None:
@@ -94,11 +104,12 @@ def take_lease(ask: Asker, holder: str, work: str, wait_seconds: float) -> Reply
         elif reply.get("lapses_in", 0.0) > 0:
             lapses = float(reply["lapses_in"])
             lease = reply["lease"]
-            if lapses > 30 - ALIVE_SECONDS and lease["expires"] - lease["since"] != 30:
-                return reply
-            if lapses > 30 - ALIVE_SECONDS:
+            doubt = lapses - (leases.SECONDS - ALIVE_SECONDS)
+            if doubt > 0:
+                if lease["expires"] - lease["since"] != leases.SECONDS:
+                    return reply
                 # Just taken: whether its holder lives shows at the first renewal.
-                lapses = min(lapses, lapses - (30 - ALIVE_SECONDS) + 1)
+                lapses = doubt + 1
             tell(time.monotonic() - began, f"waiting for the lease to lapse: {reply['error']}")
             time.sleep(min(left, lapses + 0.2))
         else:
@@ -157,5 +168,5 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return os.getppid() != 0
+        pass
+    return True

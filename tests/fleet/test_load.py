@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from support.fleet import Fleet
-from support.load import REQUEST, STREAM, load_on
+from support.fleet import TOP, Fleet
+from support.load import REQUEST, SOCKET, STREAM, load_on
 
 WORDS_PER_SECOND = 2
 
@@ -34,3 +35,28 @@ def test_streams_outlive_two_deploys_and_a_rollback(fleet: Fleet, paced: None) -
     assert load.count(kind=REQUEST).answered > 100
     # Those that were open at the begin, and those after them.
     assert load.count(kind=STREAM).answered > 10
+
+
+@pytest.fixture
+def own_app(fleet: Fleet) -> Iterator[list[str]]:
+    """A ten-line app with a WebSocket, deployed by variables alone; the reference service comes back afterwards."""
+    words = {
+        "agent_source": str(TOP / "tests/support/small_app"),
+        "agent_app": "main:app",
+        "agent_migrate_command": "",
+        "agent_smoke_requests": [{"path": "/health"}],
+    }
+    fleet.playbook("deploy", "-e", json.dumps(words)).ok()
+    yield ["-e", json.dumps(words)]
+    fleet.playbook("deploy", "-e", "label=after-own-app").ok()
+
+
+def test_websockets_of_an_own_app_outlive_two_deploys(fleet: Fleet, own_app: list[str]) -> None:
+    """The second deploy needs the slot in which conversations of the release before are still open."""
+    with load_on(fleet, 10, sockets=6, lasting=(25, 40), seen=None) as load:
+        load.wait_for(50)
+        for label in ("first", "second"):
+            run = fleet.playbook("deploy", "-e", f"label={label}", *own_app).ok()
+    assert load.failures == []
+    assert load.count(kind=SOCKET).answered >= 6
+    assert "requests and streams under way" in run.stdout

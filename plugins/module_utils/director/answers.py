@@ -50,14 +50,12 @@ async def events(director: Director, request: Request) -> Answer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(director.told.wait(), min(30.0, float(request.get("wait", 0))))
     backend = str(request.get("backend", ""))
-    wanted = [
-        event
-        for event in director.memory.events
-        if (event["number"] > since and event["backend"] in (backend, "")) or not backend
-    ]
+    concerned = (backend, "") if backend else (*known_backends(director), "")
     work = director.memory.works.get(backend)
     return {
-        "events": [event for event in wanted if event["number"] > since],
+        "events": [
+            event for event in director.memory.events if event["number"] > since and event["backend"] in concerned
+        ],
         "last": director.memory.last_event,
         "rollout": show_work(work) if work else None,
     }
@@ -138,14 +136,15 @@ def overwrite(director: Director, request: Request) -> Answer:
     backend, slots = str(request["backend"]), [str(slot) for slot in request["slots"]]
     refuse_active(director, backend)
     servers = director.runtime.servers(backend)
-    emptied = {name: 0 for name, server in servers.items() if server.weight and name.rpartition("-")[0] in slots}
+    mine = [name for name in servers if slot_of(name) in slots]
+    emptied = {name: 0 for name in mine if servers[name].weight}
     if len(emptied) == len([server for server in servers.values() if server.weight]) and emptied:
         raise Refusal(f"{', '.join(sorted(emptied))} would be all that serves; nothing was changed")
     if emptied:
         director.set_weights(backend, emptied)
     if set(slots) & set(director.memory.slots.get(backend, {})):
         director.note("overwrite", backend=backend, slots=slots)
-    return {"emptied": sorted(emptied)}
+    return {"emptied": sorted(emptied), "sessions": {name: servers[name].sessions for name in mine}}
 
 
 def submit(director: Director, request: Request) -> Answer:
@@ -199,7 +198,7 @@ def drain(director: Director, request: Request) -> Answer:
     """Keep new requests from the servers of a host, or let them come again; weights stay as they are."""
     backend, host, on = str(request["backend"]), str(request["host"]), bool(request.get("on", True))
     servers = director.runtime.servers(backend)
-    mine = [name for name in servers if name.rpartition("-")[0].rpartition("-")[0] == host]
+    mine = [name for name in servers if host_of(name) == host]
     if not mine:
         raise Refusal(f"backend {backend} has no server of {host}; it has {', '.join(sorted(servers))}")
     others = [server for name, server in servers.items() if name not in mine and server.weight and server.state == "up"]
@@ -255,7 +254,7 @@ def rollback_rollout(
     new = [
         name
         for name, server in servers.items()
-        if (slot := name.rpartition("-")[0]) in named and slots.get(slot) == wanted and server.ready
+        if (slot := slot_of(name)) in named and slots.get(slot) == wanted and server.ready
     ]
     lacking = {host_of(name) for name in serving} - {host_of(name) for name in new}
     if not new or lacking:
@@ -282,8 +281,12 @@ def rollback_rollout(
     )
 
 
+def slot_of(server: str) -> str:
+    return server.rpartition("-")[0]
+
+
 def host_of(server: str) -> str:
-    return server.rpartition("-")[0].rpartition("-")[0]
+    return slot_of(server).rpartition("-")[0]
 
 
 def show_work(work: memories.Work) -> dict[str, Any]:

@@ -159,8 +159,9 @@ def test_a_rollout_that_is_under_way_keeps_others_out(director, haproxy, clock):
 def test_slots_that_are_overwritten_lose_their_traffic_but_never_all_of_it(director, haproxy, clock):
     haproxy.servers["agent1-green-1"].weight = 5
     generation = lease(director)
-    emptied = ask(director, "overwrite", generation=generation, backend="agent", slots=["agent1-green"])["emptied"]
-    assert emptied == ["agent1-green-1"]
+    haproxy.servers["agent1-green-1"].sessions = 3
+    reply = ask(director, "overwrite", generation=generation, backend="agent", slots=["agent1-green"])
+    assert reply == {"emptied": ["agent1-green-1"], "sessions": {"agent1-green-1": 3}}
     assert weights(haproxy) == OLD
     with pytest.raises(Refusal, match="all that serves"):
         ask(director, "overwrite", generation=generation, backend="agent", slots=["agent1-blue", "agent2-blue"])
