@@ -18,7 +18,8 @@ import yaml
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
-from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+from support.deploys import appended, committed, options, over, shares, until  # noqa: E402 - the path above finds it
+from support.fleet import Fleet, Result  # noqa: E402
 from support.model import model_server as serve_model  # noqa: E402
 
 STATE = TOP / ".cache/fleet-tests"
@@ -108,3 +109,19 @@ def on(lab: Fleet) -> Callable[[str, str], Result]:
 def client(fleet: Fleet) -> Iterator[httpx.Client]:
     with fleet.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def app(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference app, committed anew so that it misbehaves when a variable says so."""
+    faulty = (TOP / "tests/support/faulty.py").read_text()
+    return committed(fleet, tmp_path_factory.mktemp("faulty") / "clone", appended(faulty))
+
+
+@pytest.fixture
+def stable(fleet: Fleet, app: Path) -> str:
+    """A release that behaves, with all the traffic, whatever the test before left."""
+    until(lambda: over(fleet), "the end of an earlier rollout")
+    if not all(release.startswith("stable-") for release in shares(fleet)) or len(shares(fleet)) != 1:
+        fleet.playbook("deploy", *options(app, "stable", 0)).ok()
+    return next(iter(shares(fleet)))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.disks import IMAGE, mounting
 from support.fleet import BIN, Fleet, Result, copy_inventory
 
 HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
@@ -137,19 +138,8 @@ def test_a_port_in_use_is_freed_by_the_command_that_is_told(attempt: Attempt, la
         assert lab.on("agent2", "systemctl is-active foreign").stdout.strip() == "inactive"
 
 
-# A file of 64 MB as a disk; the host has no device for it until one is made.
-SMALL_DISK = """set -e
-command -v mkfs.ext4 >/dev/null || apt-get install -y -qq e2fsprogs >/dev/null 2>&1
-test -e /dev/loop-control || mknod /dev/loop-control c 10 237
-truncate -s 64M /var/tmp/small.img
-mkfs.ext4 -q /var/tmp/small.img
-number=$(losetup -f | tr -dc 0-9)
-test -e /dev/loop$number || mknod /dev/loop$number b 7 $number
-mount -o loop /var/tmp/small.img /opt"""
-
-
 def test_no_room_on_a_disk(attempt: Attempt, lab: Fleet) -> None:
-    with spoiled(lab, "agent1", SMALL_DISK, "umount /opt; rm -f /var/tmp/small.img"):
+    with spoiled(lab, "agent1", mounting("/opt", 64), f"umount /opt; rm -f {IMAGE}"):
         line = attempt("agent1")
     assert re.match(r"agent1: \d\d MB free on /opt; fleet_minimum_free_mb wants 1024\. Make room", line)
     assert "du -xhd2 /opt" in line

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+from support.deploys import appended, committed
 from support.fleet import TOP, Fleet, Result
 from support.load import Load, load_on
 
 MEGABYTE = 1_000_000
 AGENTS = ("agent1", "agent2")
-
-
-def status(fleet: Fleet) -> dict[str, object]:
-    return json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
 
 
 def module_runs(output: str, address: str) -> int:
@@ -27,22 +23,16 @@ def module_runs(output: str, address: str) -> int:
 @pytest.fixture(scope="module")
 def changed_app(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with one line of code changed and committed: the same lock, another release."""
-    clone = tmp_path_factory.mktemp("code-only") / "clone"
-    fleet.run("git", "clone", "--quiet", str(TOP), str(clone)).ok()
-    main = clone / "app/src/agent_service/main.py"
-    main.write_text(main.read_text() + "\nCHANGED = True\n")
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    fleet.run("git", "-C", str(clone), *who, "commit", "--quiet", "--all", "--message", "Change one line").ok()
-    return clone / "app"
+    return committed(fleet, tmp_path_factory.mktemp("code-only") / "clone", appended("CHANGED = True\n"))
 
 
 @pytest.fixture(scope="module")
 def code_only(fleet: Fleet, changed_app: Path) -> tuple[Result, Load, dict[str, object], dict[str, object]]:
     """A code-only deploy under a constant load, with the status before and after."""
-    before = status(fleet)
+    before = fleet.status()
     with load_on(fleet, 20) as requests:
         run = fleet.playbook("deploy", "-vvv", "-e", f"agent_source={changed_app}")
-    return run, requests, before, status(fleet)
+    return run, requests, before, fleet.status()
 
 
 def test_code_only_deploy_fails_no_request(
@@ -81,10 +71,10 @@ def test_deploy_of_what_runs_changes_nothing(fleet: Fleet, code_only: object, ch
 
 
 def test_check_prints_the_plan_and_changes_nothing(fleet: Fleet, code_only: object) -> None:
-    before = status(fleet)
+    before = fleet.status()
     run = fleet.playbook("deploy", "--check", "-e", "label=never").ok()
     assert "never" in run.stdout
-    after = status(fleet)
+    after = fleet.status()
     assert (after["release"], after["traffic"]) == (before["release"], before["traffic"])
 
 
@@ -98,7 +88,7 @@ def test_changed_variable_is_a_deploy(fleet: Fleet, code_only: object, changed_a
 def test_release_that_never_starts_leaves_traffic_where_it_was(
     fleet: Fleet, code_only: object, changed_app: Path
 ) -> None:
-    before = status(fleet)
+    before = fleet.status()
     with load_on(fleet, 20) as requests:
         run = fleet.playbook(
             "deploy",
@@ -112,7 +102,7 @@ def test_release_that_never_starts_leaves_traffic_where_it_was(
     assert run.returncode != 0
     assert "agent_service.missing" in run.stdout
     assert requests.failures == []
-    after = status(fleet)
+    after = fleet.status()
     assert after["traffic"] == before["traffic"]
 
 
@@ -120,7 +110,7 @@ def test_next_deploy_needs_no_hand(fleet: Fleet, code_only: object) -> None:
     with load_on(fleet, 20) as requests:
         fleet.playbook("deploy", "-e", "label=after-failure").ok()
     assert requests.failures == []
-    assert "after-failure" in str(status(fleet)["release"])
+    assert "after-failure" in str(fleet.status()["release"])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +131,7 @@ def test_wrong_option_is_named_before_anything_changes(fleet: Fleet, option: str
 
 
 def test_flipped_byte_in_the_artifact_is_refused(fleet: Fleet, tmp_path: Path) -> None:
-    before = status(fleet)
+    before = fleet.status()
     built = max((TOP / ".build").glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)
     broken = bytearray(built.read_bytes())
     broken[len(broken) // 2] ^= 0xFF
@@ -150,4 +140,4 @@ def test_flipped_byte_in_the_artifact_is_refused(fleet: Fleet, tmp_path: Path) -
     run = fleet.playbook("deploy", "-e", f"artifact={copy}")
     assert run.returncode != 0
     assert built.name in run.stdout
-    assert status(fleet)["traffic"] == before["traffic"]
+    assert fleet.status()["traffic"] == before["traffic"]

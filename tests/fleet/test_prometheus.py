@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.gates import conditions
-from support.fleet import TOP, Fleet
-from support.load import Load
+from support.deploys import appended, committed
+from support.fleet import Fleet
+from support.load import load_on
 
 HOSTS = ("agent1", "agent2", "data1", "edge1", "ops1")
 AGENTS = ("agent1", "agent2")
@@ -33,13 +34,9 @@ def query(fleet: Fleet) -> Query:
     return ask
 
 
-def status(fleet: Fleet) -> dict[str, object]:
-    return json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
-
-
 def slots(fleet: Fleet) -> dict[str, dict[str, object]]:
     """Every slot by the balancer's name of its first instance."""
-    hosts = {host["name"]: host["slots"] for host in status(fleet)["hosts"]}  # type: ignore[attr-defined]
+    hosts = {host["name"]: host["slots"] for host in fleet.status()["hosts"]}  # type: ignore[attr-defined]
     return {f"{host}-{name}-1": slot for host in AGENTS for name, slot in hosts[host].items()}
 
 
@@ -51,7 +48,7 @@ def await_that(condition: Callable[[], bool]) -> None:
 
 
 def test_status_knows_the_monitoring_host(fleet: Fleet) -> None:
-    groups = {host["name"]: host["groups"] for host in status(fleet)["hosts"]}  # type: ignore[attr-defined]
+    groups = {host["name"]: host["groups"] for host in fleet.status()["hosts"]}  # type: ignore[attr-defined]
     assert groups["ops1"] == ["monitoring"]
 
 
@@ -102,26 +99,19 @@ def test_memory_and_processor_of_what_serves_can_be_measured(
 @pytest.fixture(scope="module")
 def greedy_app(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone whose process takes 400 MB more, and answers as before."""
-    clone = tmp_path_factory.mktemp("greedy") / "clone"
-    fleet.run("git", "clone", "--quiet", str(TOP), str(clone)).ok()
-    main = clone / "app/src/agent_service/main.py"
-    main.write_text(main.read_text() + '\nBALLAST = b"x" * (400 << 20)\n')
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    fleet.run("git", "-C", str(clone), *who, "commit", "--quiet", "--all", "--message", "Take more memory").ok()
-    return clone / "app"
+    return committed(fleet, tmp_path_factory.mktemp("greedy") / "clone", appended('BALLAST = b"x" * (400 << 20)\n'))
 
 
 def test_a_release_whose_memory_is_past_the_gate_goes_back(fleet: Fleet, greedy_app: Path) -> None:
-    before = status(fleet)
+    before = fleet.status()
     own = {"name": "my own", "query": 'max(up{instance=~"$instances"})', "limit": 1}
     options = {"agent_source": str(greedy_app), "bake_seconds": 15, "agent_gate_memory": 0.4}
-    address = f"https://{fleet.address('edge1')}"
-    with Load(address, "agent.lab.test", fleet.tls(), fleet.secret("api_key"), 20) as requests:
+    with load_on(fleet, 20) as requests:
         run = fleet.playbook("deploy", "-e", json.dumps({**options, "agent_gate_conditions": [own]}))
     assert run.returncode != 0
     assert "memory 0.5" in run.stdout, run.stdout[-3000:]
     assert "(limit 0.4) is over its limit" in run.stdout
     assert "my own 1 (limit 1)" in run.stdout
     assert requests.failures == []
-    after = status(fleet)
+    after = fleet.status()
     assert (after["release"], after["traffic"]) == (before["release"], before["traffic"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,10 @@ class Fleet:
         self, name: str, *options: str, inventory: Path | None = None, env: dict[str, str] | None = None
     ) -> Result:
         return self.run(*self.command(name, *options, inventory=inventory), env=env)
+
+    def status(self) -> dict[str, Any]:
+        """The one document of status.yml."""
+        return dict(json.loads(self.playbook("status", "-e", "status_format=json").ok().stdout))
 
     def ssh(self, host: str) -> list[str]:
         return [
