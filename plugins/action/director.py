@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ class ActionModule(ActionBase):
         return result
 
     def _drain(self) -> Result:
+        """Drain until nothing is under way, or undrain until all that has a part of the traffic answers."""
         wanted = self._wanted
         on = wanted["state"] == "drained"
         by = f"{getpass.getuser()} on {socket.gethostname()}"
@@ -135,11 +136,20 @@ class ActionModule(ActionBase):
         while True:
             reply = self._asked("drain", backend=wanted["backend"], host=wanted["host"], on=on, by=by)
             changed = changed or bool(reply["changed"])
-            sessions = int(reply["sessions"])
-            if not on or not sessions or time.monotonic() > until:
-                return {"changed": changed, "sessions": sessions}
+            left = reply["sessions"] if on else reply["down"]
+            result = {"changed": changed, "sessions": int(reply["sessions"])}
+            if not left:
+                return result
+            if time.monotonic() > until:
+                return result if on else {**result, "failed": True, "msg": silent(wanted["host"], left)}
             time.sleep(director.LOOK_SECONDS)
 
     def _record(self) -> Result:
         self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])
         return {"changed": False}
+
+
+def silent(host: str, servers: Sequence[str]) -> str:
+    """What to say of a host that may have requests again and does not answer."""
+    names = ", ".join(servers)
+    return f"{names} may have requests again but does not answer the edge's health check: site.yml --limit {host},edge"

@@ -70,6 +70,10 @@ options:
     description: Secrets of the service by the name of their file; empty ones are left out.
     type: dict
     default: {}
+  migrates:
+    description: Whether the service has a migration, where the host has a unit for one.
+    type: bool
+    default: true
   ready_seconds:
     description: How long to wait until C(/ready) of every instance answers with 200.
     type: int
@@ -219,6 +223,7 @@ def verified_archive(path: str | None, sha256: str | None) -> Path | None:
 
 def observed(service: Service, params: Params, _check: bool) -> Params:
     found = observation.observe(service, params["address"], params["port"], params["instances"], wanted_of(params))
+    found["migrates"] = found["migrates"] and params["migrates"]
     return {"changed": False, "observed": found}
 
 
@@ -324,6 +329,7 @@ def main() -> None:
             "instances": {"type": "int", "default": 1},
             "environment": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "migrates": {"type": "bool", "default": True},
             "ready_seconds": {"type": "int", "default": 120},
             "warm_minutes": {"type": "int", "default": 60},
             "drain_seconds": {"type": "int", "default": 300},

@@ -215,8 +215,12 @@ def drain(director: Director, request: Request) -> Answer:
     if changed:
         words = "gets no new requests" if on else "gets requests again"
         director.note("note", backend=backend, note=f"{host} {words}, by {request.get('by', 'an operator')}")
-    after = director.runtime.servers(backend)
-    return {"changed": changed, "sessions": sum(after[name].sessions for name in mine)}
+    after = {name: server for name, server in director.runtime.servers(backend).items() if name in mine}
+    return {
+        "changed": changed,
+        "sessions": sum(server.sessions for server in after.values()),
+        "down": [name for name, server in after.items() if server.weight and not server.ready],
+    }
 
 
 def record(director: Director, request: Request) -> Answer:

@@ -211,8 +211,11 @@ def test_a_host_is_drained_and_comes_back_but_never_the_last(director, haproxy, 
         ask(director, "drain", backend="agent", host="agent2", on=True)
     with pytest.raises(Refusal, match="no server of agent9"):
         ask(director, "drain", backend="agent", host="agent9", on=True)
-    ask(director, "drain", backend="agent", host="agent1", on=False)
+    haproxy.servers["agent1-blue-1"].up = False
+    assert ask(director, "drain", backend="agent", host="agent1", on=False)["down"] == ["agent1-blue-1"]
     assert haproxy.servers["agent1-blue-1"].admin == 0
+    haproxy.servers["agent1-blue-1"].up = True
+    assert ask(director, "drain", backend="agent", host="agent1", on=False)["down"] == []
 
 
 def test_while_haproxy_is_away_nothing_is_decided(director, haproxy, clock, places):
