@@ -17,8 +17,8 @@ options:
       - V(overwritten) takes slots out of the traffic, into which another release is about to be written, and waits
         until nothing of their requests and streams is left.
       - V(rolled_out) hands over O(rollout), and follows it to its end if O(follow).
-      - V(drained) keeps new requests from a host and waits until it has none. V(undrained) lets them come again and waits
-        until it answers.
+      - V(drained) keeps new requests from a host and waits until it has none. V(undrained) lets them come again and
+        waits until it answers.
       - V(recorded) keeps O(record) in the history.
     type: str
     choices: [observed, leased, released, overwritten, rolled_out, drained, undrained, recorded]

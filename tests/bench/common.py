@@ -7,16 +7,25 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
-from support.fleet import Fleet, Result  # noqa: E402 - the path above finds it
+from support.fleet import Fleet, Result, copy_inventory  # noqa: E402 - the path above finds it
 
 MODEL_PORT = 18080
+SMALL_APP = {
+    "agent_source": str(TOP / "tests/support/small_app"),
+    "agent_app": "main:app",
+    "agent_migrate_command": "",
+    "balancer_cookie": "",
+    # The app keeps nothing; preflight wants to know where all the same.
+    "agent_database_host": "127.0.0.1",
+    "agent_redis_host": "127.0.0.1",
+}
 
 
 def timed(what: Callable[[], Result]) -> float:
@@ -44,6 +53,19 @@ def variables(name: str, network: str, **more: object) -> Path:
     path.write_text(json.dumps({"lab_name": name, "lab_network": network, **more}))
     path.chmod(0o600)
     return path
+
+
+def inventory(target: Path, suites: Mapping[str, str]) -> Path:
+    """The lab's, with an edge, the agent hosts of SUITES on their Debian releases, and no other."""
+    copy_inventory(TOP / "inventories/lab", target)
+    agents = {
+        name: {"lab_suite": suite, "ansible_host": f"{{{{ lab_prefix }}}}.{21 + number}"}
+        for number, (name, suite) in enumerate(suites.items())
+    }
+    edge = {"edge1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.11"}}
+    machines = {"children": {"edge": {"hosts": edge}, "agents": {"hosts": agents}}}
+    (target / "hosts.yml").write_text(json.dumps({"all": {"children": {"machines": machines}}}))
+    return target
 
 
 @contextmanager

@@ -10,7 +10,6 @@ and given the traffic; nothing is watched afterwards (bake_seconds=0), for a pee
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tarfile
@@ -19,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from common import TOP, Fleet, Result, lab, row_of, table, timed
-from support.fleet import copy_inventory
+from common import SMALL_APP, TOP, Fleet, Result, inventory, lab, row_of, table, timed
 
 APP = TOP / "tests/support/small_app"
 PLAYBOOKS = Path(__file__).parent / "peer_role"
@@ -34,27 +32,11 @@ def run() -> None:
         sys.exit("make bench ONLY=peer PEER=/path/to/role: name the directory of a role that deploys")
     rollback = os.environ.get("PEER_ROLLBACK", "")
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    app = {"agent_source": str(APP), "agent_app": "main:app", "agent_migrate_command": "", "balancer_cookie": ""}
-    # The app keeps nothing; preflight wants to know where all the same.
-    app |= {"agent_database_host": "127.0.0.1", "agent_redis_host": "127.0.0.1"}
-    with lab("bench", "10.89.0.0/24", inventory(directory / "inventory"), **app) as fleet:
+    with lab("bench", "10.89.0.0/24", inventory(directory / "inventory", SUITES), **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         play(fleet, "prepare").ok()
         compare(fleet, directory, role.resolve(), Path(rollback).resolve() if rollback else None)
-
-
-def inventory(target: Path) -> Path:
-    """The lab's, with three agent hosts and no data host."""
-    copy_inventory(TOP / "inventories/lab", target)
-    agents = {
-        name: {"lab_suite": suite, "ansible_host": "{{ lab_prefix }}." + str(21 + number)}
-        for number, (name, suite) in enumerate(SUITES.items())
-    }
-    edge = {"edge1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.11"}}
-    machines = {"children": {"edge": {"hosts": edge}, "agents": {"hosts": agents}}}
-    (target / "hosts.yml").write_text(json.dumps({"all": {"children": {"machines": machines}}}))
-    return target
 
 
 def compare(fleet: Fleet, directory: Path, role: Path, rollback: Path | None) -> None:
