@@ -206,3 +206,13 @@ def test_an_edge_that_is_lost_before_it_has_the_rollout(fleets, clock, strategy)
         fleet = fleets(2)
         truthful(fleet, fleet.deploy("2", strategy, Fault(STEPS.index("rollout"), EDGE, kind)))
         next_deploy_needs_no_hand(fleet, clock, strategy)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_traffic_that_was_left_in_the_slot_that_is_needed(fleets, clock, strategy):
+    for host in fleets(3).hosts:
+        fleet = fleets(3)
+        fleet.deploy("2", strategy)
+        left = next(name for name, server in fleet.haproxy.servers.items() if host in name and not server.weight)
+        fleet.haproxy.servers[left].weight = 5
+        next_deploy_needs_no_hand(fleet, clock, strategy)
