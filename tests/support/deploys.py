@@ -110,6 +110,7 @@ def kill(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL
     process.wait()
 
 
-def power(fleet: Fleet, state: str, host: str) -> Result:
+def power(fleet: Fleet, state: str, host: str, inventory: Path | None = None) -> Result:
     """Pull a host's plug, or boot it."""
-    return fleet.playbook("lab", "-e", f"lab_state={state}", "-e", json.dumps({"lab_only": [host]})).ok()
+    words = ("-e", f"lab_state={state}", "-e", json.dumps({"lab_only": [host]}))
+    return fleet.playbook("lab", *words, inventory=inventory).ok()

@@ -67,7 +67,7 @@ class Fleet:
     inventory: Path = TOP / "inventories/lab"
 
     def address(self, host: str) -> str:
-        last = {"edge1": 11, "agent1": 21, "agent2": 22, "data1": 31, "ops1": 41, "desk1": 51}[host]
+        last = {"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41, "desk1": 51}[host]
         return f"{self.prefix}.{last}"
 
     @property
