@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.agentfleet.vm.plugins.module_utils import transaction
 from ansible_collections.agentfleet.vm.plugins.modules.director import ARGUMENTS
 from ansible_collections.agentfleet.vm.plugins.plugin_utils import director
 
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
         result: Result = super().run(tmp, task_vars)
         self._ask = director.asker(self)
         if self._task.check_mode and self._wanted["state"] != "observed":
-            moving = self._wanted["state"] in ("overwritten", "rolled_out", "drained", "undrained")
+            moving = self._wanted["state"] in ("overwritten", "rolled_out", "rolled_back", "drained", "undrained")
             return {**result, "changed": moving, "generation": 0}
         act: Mapping[str, Callable[[], Result]] = {
             "observed": self._observe,
@@ -36,6 +37,7 @@ class ActionModule(ActionBase):
             "released": self._release,
             "overwritten": self._overwrite,
             "rolled_out": self._roll_out,
+            "rolled_back": self._roll_back,
             "drained": self._drain,
             "undrained": self._drain,
             "recorded": self._record,
@@ -64,7 +66,7 @@ class ActionModule(ActionBase):
         return Path(tempfile.gettempdir()) / f"agentfleet-{os.getuid()}-{host}-{generation}.lease"
 
     def _lease(self) -> Result:
-        holder = self._wanted["holder"] or f"{getpass.getuser()} on {socket.gethostname()}"
+        holder = self._wanted["holder"] or who()
         reply = director.take_lease(self._ask, holder, self._wanted["work"], self._wanted["wait_seconds"])
         if not reply.get("ok"):
             raise AnsibleError(str(reply.get("error")))
@@ -126,11 +128,36 @@ class ActionModule(ActionBase):
             }
         return result
 
+    def _roll_back(self) -> Result:
+        backend, began = self._wanted["backend"], time.monotonic()
+        release = self._wanted["release"]
+        reply = self._ask("rollback", backend=backend, release=release, holder=who(), where="ansible-playbook")
+        if not reply.get("ok"):
+            return {"changed": False, "warm": False, "reason": reply.get("error", "")}
+        ended = director.follow(self._ask, backend, reply["since"]) or {}
+        seen = self._asked("status", backend=backend)["backends"][backend]
+        releases: dict[str, dict[str, str]] = {}
+        for place, held in seen["slots"].items():
+            host, _, slot = place.rpartition("-")
+            releases.setdefault(host, {})[slot] = held
+        weights = {name: server["weight"] for name, server in seen["servers"].items()}
+        plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
+        result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}
+        result["progress"] = {**transaction.begin(weights), "outcome": ended.get("phase", "")}
+        result["seconds"] = time.monotonic() - began
+        if ended.get("phase") != "promoted":
+            return {
+                **result,
+                "failed": True,
+                "msg": f"the director did not go back: {ended.get('reason', 'no reason')}",
+            }
+        return result
+
     def _drain(self) -> Result:
         """Drain until nothing is under way, or undrain until all that has a part of the traffic answers."""
         wanted = self._wanted
         on = wanted["state"] == "drained"
-        by = f"{getpass.getuser()} on {socket.gethostname()}"
+        by = who()
         until = time.monotonic() + wanted["wait_seconds"]
         changed = False
         while True:
@@ -147,6 +174,11 @@ class ActionModule(ActionBase):
     def _record(self) -> Result:
         self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])
         return {"changed": False}
+
+
+def who() -> str:
+    """Who asks, for the lease and the history."""
+    return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
 def silent(host: str, servers: Sequence[str]) -> str:

@@ -291,6 +291,19 @@ def disable(service: Service, slot: str) -> bool:
     return bool(names)
 
 
+def keep(service: Service, slot: str, check: bool = False) -> bool:
+    """Have a slot that runs start at boot, and no timer stop it."""
+    names = active_instances(service, slot)
+    pending = stop_pending(service, slot)
+    booting = boot_instances(service, slot) == names
+    if not check:
+        cancel_stop(service, slot)
+        if not booting:
+            disable(service, slot)
+            systemd.systemctl("enable", "--quiet", "--no-reload", *(service.unit(name) for name in names))
+    return pending or not booting
+
+
 def stop_pending(service: Service, slot: str) -> bool:
     timer = f"{service.stop_timer(slot)}.timer"
     return systemd.show([timer], "ActiveState").get(timer, {}).get("ActiveState") == "active"

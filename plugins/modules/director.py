@@ -17,11 +17,13 @@ options:
       - V(overwritten) takes slots out of the traffic, into which another release is about to be written, and waits
         until nothing of their requests and streams is left.
       - V(rolled_out) hands over O(rollout), and follows it to its end if O(follow).
+      - V(rolled_back) takes the lease and moves all traffic to O(release), or the release before the current, if its
+        slots are warm; otherwise nothing is changed.
       - V(drained) keeps new requests from a host and waits until it has none. V(undrained) lets them come again and
         waits until it answers.
       - V(recorded) keeps O(record) in the history.
     type: str
-    choices: [observed, leased, released, overwritten, rolled_out, drained, undrained, recorded]
+    choices: [observed, leased, released, overwritten, rolled_out, rolled_back, drained, undrained, recorded]
     required: true
   backend:
     description: Name of the service.
@@ -57,6 +59,10 @@ options:
     description: Stages, weights, gates and who asks, as the director takes them.
     type: dict
     default: {}
+  release:
+    description: Id of the release to go back to; the one before the current unless set.
+    type: str
+    default: ""
   smoke:
     description: What every new slot must answer through the edge before it has users.
     type: dict
@@ -94,6 +100,22 @@ generation:
   description: The lease's number; 0 where the edge has no director.
   type: int
   returned: when state is leased
+warm:
+  description: Whether the edge alone could go back; RV(reason) says why not.
+  type: bool
+  returned: when state is rolled_back
+reason:
+  description: Why the edge alone could not go back.
+  type: str
+  returned: when state is rolled_back and it is not warm
+plan:
+  description: What was done, for the filter P(agentfleet.vm.deploy_result#filter).
+  type: dict
+  returned: when state is rolled_back and it is warm
+progress:
+  description: How far that is, for the filter P(agentfleet.vm.deploy_advance#filter).
+  type: dict
+  returned: when state is rolled_back and it is warm
 outcome:
   description: V(promoted), V(reverted), or V(submitted) when nobody waited.
   type: str
@@ -123,6 +145,7 @@ ARGUMENTS = {
             "released",
             "overwritten",
             "rolled_out",
+            "rolled_back",
             "drained",
             "undrained",
             "recorded",
@@ -136,6 +159,7 @@ ARGUMENTS = {
     "optional": {"type": "bool", "default": False},
     "slots": {"type": "dict", "default": {}},
     "rollout": {"type": "dict", "default": {}},
+    "release": {"type": "str", "default": ""},
     "smoke": {"type": "dict", "default": {}, "no_log": True},
     "follow": {"type": "bool", "default": True},
     "host": {"type": "str", "default": ""},

@@ -22,8 +22,9 @@ options:
       - V(started) starts the slot's instances, waits until each is ready and has them start at boot.
       - V(stopped) has the slot's instances end, once what they still answer is over, and stay down at boot.
       - V(retired) lets the slot run on for O(warm_minutes), keeps it down at boot and removes old releases.
+      - V(settled) has the slot, which runs and serves, start at boot, and retires the other one; nothing is removed.
     type: str
-    choices: [observed, installed, migrated, started, stopped, retired]
+    choices: [observed, installed, migrated, started, stopped, retired, settled]
     required: true
   name:
     description: Name of the service.
@@ -194,7 +195,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import installation,
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError
 from ansible_collections.agentfleet.vm.plugins.module_utils.installation import HostError
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID, SERVICE_NAME, Service, ports
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID, SERVICE_NAME, Service, other, ports
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
 Params = dict[str, Any]
@@ -278,20 +279,28 @@ def stopped(service: Service, params: Params, check: bool) -> Params:
     return {"changed": any(changed)}
 
 
-def retired(service: Service, params: Params, check: bool) -> Params:
-    slot, minutes = params["slot"], params["warm_minutes"]
+def retire(service: Service, slot: str, params: Params, check: bool) -> bool:
     running = bool(installation.active_instances(service, slot))
     stopping = running and not installation.stop_pending(service, slot)
     booting = bool(installation.boot_instances(service, slot)) and not params["boot"]
-    changed = booting or stopping
     if not check:
         # Down at boot comes last: a slot that still starts at boot is one that was not retired to the end.
         if stopping:
-            installation.stop_later(service, slot, minutes, asking(params))
+            installation.stop_later(service, slot, params["warm_minutes"], asking(params))
         if booting:
             installation.disable(service, slot)
+    return booting or stopping
+
+
+def retired(service: Service, params: Params, check: bool) -> Params:
+    changed = retire(service, params["slot"], params, check)
     removed = installation.prune(service, params["keep_releases"], params["keep"], params["python"], check)
     return {"changed": changed or bool(removed), "removed": removed}
+
+
+def settled(service: Service, params: Params, check: bool) -> Params:
+    kept = installation.keep(service, params["slot"], check)
+    return {"changed": retire(service, other(params["slot"]), params, check) or kept}
 
 
 STATES = {
@@ -301,6 +310,7 @@ STATES = {
     "started": started,
     "stopped": stopped,
     "retired": retired,
+    "settled": settled,
 }
 
 
@@ -348,6 +358,7 @@ def main() -> None:
             ("state", "started", ["slot"]),
             ("state", "stopped", ["slot"]),
             ("state", "retired", ["slot"]),
+            ("state", "settled", ["slot"]),
         ],
         supports_check_mode=True,
     )

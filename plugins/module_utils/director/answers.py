@@ -188,10 +188,19 @@ def rollback(director: Director, request: Request) -> Answer:
     made = rollback_rollout(director.memory, backend, str(request.get("release", "")), servers, before)
     lease = leases.acquire(director.memory.lease, str(request["holder"]), "rollback", now)
     director.note("lease", lease=lease.to_dict())
-    rollout = replace(made, by=str(request["holder"]), generation=lease.generation, submitted_at=now)
+    where = str(request.get("where", made.where))
+    by = str(request["holder"])
+    rollout = replace(made, by=by, where=where, generation=lease.generation, submitted_at=now)
     since = director.memory.last_event
     director.note("rollout", rollout=rollout.to_dict(), state=rollouts.begin(rollout, now).to_dict())
-    return {"id": rollout.id, "since": since, "release": rollout.release, "generation": lease.generation}
+    targets = {host_of(name): slot_of(name).rpartition("-")[2] for name in rollout.candidates}
+    return {
+        "id": rollout.id,
+        "since": since,
+        "release": rollout.release,
+        "targets": targets,
+        "generation": lease.generation,
+    }
 
 
 def drain(director: Director, request: Request) -> Answer:
