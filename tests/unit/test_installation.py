@@ -297,6 +297,42 @@ def test_a_started_slot_is_ready_starts_at_boot_and_is_started_once(
     assert not start(service, ready)["changed"]
 
 
+def test_a_slot_that_is_kept_starts_at_boot_and_no_timer_stops_it(
+    service: LocalService, fake: FakeSystemd, ready: http.server.HTTPServer
+) -> None:
+    fake.states.update({"agent@blue-1.service": "active", "agent-stop-blue.timer": "active"})
+    assert installation.keep(service, "blue", check=True)
+    assert (installation.boot_instances(service, "blue"), fake.states["agent-stop-blue.timer"]) == ([], "active")
+    assert installation.keep(service, "blue")
+    assert (installation.boot_instances(service, "blue"), fake.states["agent-stop-blue.timer"]) == (
+        ["blue-1"],
+        "inactive",
+    )
+    assert not installation.keep(service, "blue")
+
+
+ASKING = installation.Asking("agent1", ["http://edge1:8405/metrics"], 300)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "failed", "words"), [(60, False, "agent1 warm"), (0, False, "agent1 warm"), (0, True, "agent1 failed")]
+)
+def test_a_slot_is_stopped_by_its_host_once_the_edges_say_that_nobody_needs_it(
+    service: LocalService, fake: FakeSystemd, minutes: int, failed: bool, words: str
+) -> None:
+    fake.states["agent@blue-1.service"] = "active"
+    installation.stop_later(service, "blue", minutes, ASKING, failed)
+    assert fake.states == {"agent@blue-1.service": "active", "agent-stop-blue.timer": "active"}
+    assert f"agentfleet-slot agent blue {words} " in fake.said[-1]
+    assert fake.said[-1].endswith(" http://edge1:8405/metrics")
+
+
+def test_where_no_edge_can_be_asked_a_slot_is_stopped_at_once(service: LocalService, fake: FakeSystemd) -> None:
+    fake.states["agent@blue-1.service"] = "active"
+    installation.stop_later(service, "blue", 0, installation.Asking("", [], 300))
+    assert fake.states == {"agent@blue-1.service": "inactive"}
+
+
 def test_a_slot_that_is_not_ready_tells_its_answer_and_its_last_lines_without_secrets(
     service: LocalService, fake: FakeSystemd, ready: http.server.HTTPServer
 ) -> None:

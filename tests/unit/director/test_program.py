@@ -170,7 +170,8 @@ def test_slots_that_are_overwritten_lose_their_traffic_but_never_all_of_it(direc
 def test_the_edge_alone_goes_back_to_what_is_warm(director, haproxy, clock):
     deploy(director, clock, release="1", previous="", stages=[{"label": "all", "weights": OLD}], before=NEW)
     deploy(director, clock)
-    ask(director, "rollback", backend="agent", holder="root on edge1")
+    begun = ask(director, "rollback", backend="agent", holder="root on edge1")
+    assert (begun["release"], begun["targets"]) == ("1", {"agent1": "blue", "agent2": "blue"})
     carry_on(director, clock)
     assert weights(haproxy) == OLD
     assert director.memory.current["agent"]["release"] == "1"
