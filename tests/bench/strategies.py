@@ -94,8 +94,8 @@ def under_load(fleet: Fleet, strategy: str) -> tuple[Load, dict[str, Result], li
 
 def timed_run(fleet: Fleet, name: str, *options: str) -> Result:
     began = time.monotonic()
-    # In a session of its own, as from another terminal: the kernel shares the processor between sessions, and a playbook
-    # in the load's own would slow what is to be measured.
+    # In a session of its own, as from another terminal: the kernel shares the processor between sessions, and a
+    # playbook in the load's own would slow what is to be measured.
     done = fleet.run("setsid", "--wait", *fleet.command(name, *options))
     return Result(done.returncode, done.stdout, time.monotonic() - began)
 

@@ -115,3 +115,14 @@ def test_a_release_whose_memory_is_past_the_gate_goes_back(fleet: Fleet, greedy_
     assert requests.failures == []
     after = fleet.status()
     assert (after["release"], after["traffic"]) == (before["release"], before["traffic"])
+
+
+@pytest.mark.soak
+def test_a_condition_that_prometheus_cannot_read_turns_the_release_back(fleet: Fleet) -> None:
+    before = fleet.status()
+    own = {"name": "my own", "query": "rate(agent_chats_total[", "limit": 1}
+    words = {"label": "misspelt", "bake_seconds": 10, "agent_gate_conditions": [own]}
+    run = fleet.playbook("deploy", "-e", json.dumps(words))
+    assert run.returncode != 0
+    assert "my own cannot be asked" in run.stdout, run.stdout[-3000:]
+    assert fleet.status()["traffic"] == before["traffic"]

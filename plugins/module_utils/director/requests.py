@@ -9,6 +9,7 @@ import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -109,23 +110,28 @@ def probe(port: int, path: str, server: str, route_key: str, seconds: float) -> 
 
 
 def measure(prometheus: str, conditions: Sequence[Condition], seconds: float = 5.0) -> list[Measured]:
-    """What Prometheus answers; a condition without one number is not measured."""
+    """What Prometheus answers; a condition without a number is not measured, one that it cannot read has a problem."""
     return [
-        Measured(condition.name, condition.limit, ask(prometheus, condition.query, seconds)) for condition in conditions
+        Measured(condition.name, condition.limit, *ask(prometheus, condition.query, seconds))
+        for condition in conditions
     ]
 
 
-def ask(prometheus: str, query: str, seconds: float) -> float | None:
+def ask(prometheus: str, query: str, seconds: float) -> tuple[float | None, str]:
+    """The largest number that answers QUERY, and what Prometheus finds wrong with it."""
     place = urlsplit(prometheus)
     connection = http.client.HTTPConnection(place.hostname or "", place.port or 9090, timeout=seconds)
     try:
         connection.request("GET", f"{place.path.rstrip('/')}/api/v1/query?{urlencode({'query': query})}")
-        answer = json.loads(connection.getresponse().read(1 << 20))
+        reply = connection.getresponse()
+        answer = json.loads(reply.read(1 << 20))
+        if reply.status == HTTPStatus.BAD_REQUEST:
+            return None, str(answer.get("error") or "Prometheus cannot read the query")
         values = [float(series["value"][1]) for series in answer["data"]["result"]]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError):
-        return None
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None, ""
     finally:
         connection.close()
     # NaN is what a share of nothing gives.
     numbers = [value for value in values if value == value]
-    return max(numbers, default=None)
+    return max(numbers, default=None), ""

@@ -34,11 +34,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Measured:
-    """A condition that Prometheus was asked for: `value` is None where it has no answer."""
+    """A condition that Prometheus was asked for: `value` is None where it has no answer, `problem` says what is wrong."""
 
     name: str
     limit: float
     value: float | None
+    problem: str = ""
 
     @property
     def words(self) -> str:
@@ -87,6 +88,9 @@ def judge(
     if down:
         return verdict(FAIL, f"{', '.join(down)} does not answer its health check")
     over = [condition for condition in measured if condition.value is not None and condition.value > condition.limit]
+    wrong = [f"{condition.name} cannot be asked: {condition.problem}" for condition in measured if condition.problem]
+    if wrong:
+        return verdict(FAIL, "; ".join(wrong))
     if over:
         return verdict(FAIL, "; ".join(f"{condition.words} is over its limit" for condition in over))
     if candidate.sample < policy.minimum_sample:

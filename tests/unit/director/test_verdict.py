@@ -45,3 +45,8 @@ def test_an_early_verdict_leaves_latency_to_a_larger_sample():
     assert judge(slow, GOOD, Policy(), early=True).kind == "pass"
     assert judge(slow, GOOD, Policy()).kind == "fail"
     assert judge(Summary(answered=60, p50=1, p95=5.0), GOOD, Policy(), early=True).kind == "fail"
+
+
+def test_a_condition_that_prometheus_cannot_read_fails_instead_of_being_passed_over():
+    wrong = judge(GOOD, GOOD, Policy(), [Measured("mine", 1, None, "parse error: unexpected end of input")])
+    assert (wrong.kind, wrong.reason) == ("fail", "mine cannot be asked: parse error: unexpected end of input")
