@@ -34,7 +34,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Measured:
-    """A condition that Prometheus was asked for: `value` is None where it has no answer, `problem` says what is wrong."""
+    """A condition that Prometheus was asked for: `value` is None where there is no answer, `problem` what is wrong."""
 
     name: str
     limit: float
