@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.gates import conditions
-from support.deploys import appended, committed
+from support.deploys import appended, committed, until
 from support.fleet import Fleet
 from support.load import load_on
 
 HOSTS = ("agent1", "agent2", "data1", "edge1", "ops1")
 AGENTS = ("agent1", "agent2")
 FETCH = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=10).read().decode())"
-SECONDS = 60
 Query = Callable[[str], dict[str, float]]
 
 
@@ -40,13 +38,6 @@ def slots(fleet: Fleet) -> dict[str, dict[str, object]]:
     return {f"{host}-{name}-1": slot for host in AGENTS for name, slot in hosts[host].items()}
 
 
-def await_that(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert met
-
-
 def test_status_knows_the_monitoring_host(fleet: Fleet) -> None:
     groups = {host["name"]: host["groups"] for host in fleet.status()["hosts"]}  # type: ignore[attr-defined]
     assert groups["ops1"] == ["monitoring"]
@@ -55,12 +46,12 @@ def test_status_knows_the_monitoring_host(fleet: Fleet) -> None:
 def test_every_instance_that_runs_is_read_on_debian_12_and_13(fleet: Fleet, query: Query) -> None:
     running = {name: float(slot["state"] == "running") for name, slot in slots(fleet).items()}
     assert {name.split("-")[0] for name, runs in running.items() if runs} == set(AGENTS)
-    await_that(lambda: query('up{job="agent"}') == running)
+    until(lambda: query('up{job="agent"}') == running, "figures")
 
 
 @pytest.mark.parametrize(("job", "hosts"), [("node", HOSTS), ("haproxy", ("edge1",)), ("prometheus", ("ops1",))])
 def test_every_other_target_is_up(query: Query, job: str, hosts: tuple[str, ...]) -> None:
-    await_that(lambda: query(f'up{{job="{job}"}}') == dict.fromkeys(hosts, 1.0))
+    until(lambda: query(f'up{{job="{job}"}}') == dict.fromkeys(hosts, 1.0), "figures")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +83,7 @@ def test_memory_and_processor_of_what_serves_can_be_measured(
     serving = {name for name, slot in slots(fleet).items() if slot["weight"]}
     gates = {"name": "agent", "memory_max": memory_max, "memory": 0.8, "cpu_quota": cpu_quota, "cpu": 0.7}
     for condition in conditions(serving, {**gates, "first_token": 0, "conditions": []}):
-        await_that(lambda asked=condition["query"]: set(query(asked)) == serving)  # type: ignore[misc]
+        until(lambda asked=condition["query"]: set(query(asked)) == serving, "figures")  # type: ignore[misc]
         assert all(0 < value < 1 for value in query(condition["query"]).values())
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from support.deploys import until
 from support.fleet import Fleet, Result
 
 CORPUS = yaml.safe_load((Path(__file__).parent / "corpus.yml").read_text())
@@ -19,22 +19,12 @@ STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 def live_slots(fleet: Fleet) -> dict[str, str]:
     """The slot of each agent host that has traffic, as status.yml reports it."""
-    document = json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
     return {
         host["name"]: slot
-        for host in document["hosts"]
+        for host in fleet.status()["hosts"]
         for slot, state in (host["slots"] or {}).items()
         if state and state["weight"]
     }
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def answered(fleet: Fleet, host: str, slot: str) -> float:
@@ -85,7 +75,7 @@ def test_conversation_goes_on_where_its_host_is_stopped(
             assert any(word in json.dumps(message) for message in asked["body"]["messages"]), asked
         finally:
             fleet.on(host, f"systemctl start {unit}").ok()
-        assert eventually(lambda host=host: up(fleet, host)), f"{host} did not come back into traffic"
+        until(lambda host=host: up(fleet, host), f"{host} back in traffic")
     stored = fleet.sql(f"SELECT count(*) FROM messages WHERE conversation_id = '{session}'")
     assert stored == "6"
 
@@ -165,7 +155,7 @@ def test_stream_arrives_token_by_token(client: httpx.Client, model_server: httpx
 def test_smoke_and_status_agree(fleet: Fleet) -> None:
     smoke = fleet.playbook("smoke").ok()
     assert "https://agent.lab.test" in smoke.stdout
-    document = json.loads(fleet.playbook("status", "-e", "status_format=json").ok().stdout)
+    document = fleet.status()
     assert document["traffic"] == {document["release"]: 1.0} or document["traffic"] == {document["release"]: 100}
     table: Result = fleet.playbook("status").ok()
     for host in ("edge1", "agent1", "agent2", "data1", "ops1"):
