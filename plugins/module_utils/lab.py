@@ -332,7 +332,8 @@ def boot(lab: Lab, host: Host) -> None:
             [
                 "sh",
                 "-ec",
-                enter + 'exec "$@"',
+                # This is what nspawn ends with when the host reboots.
+                enter + 'while status=0; "$@" || status=$?; [ $status = 133 ]; do :; done',
                 "enter",
                 "systemd-nspawn",
                 "--quiet",
