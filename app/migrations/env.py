@@ -1,12 +1,17 @@
 """Runs the migrations with the service's own settings; safe when two hosts try at once."""
 
+import logging
+
 from alembic import context
-from sqlalchemy import URL, create_engine, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from agent_service.core.logs import configure_logging
 from agent_service.core.settings import Settings, load_settings
+from agent_service.memory.floor import FloorError, is_ahead, read_floor
 
 # Any number of the application's own: whoever holds it migrates, the next finds nothing left to do.
 ADVISORY_LOCK = 7_310_204_116
@@ -22,12 +27,25 @@ def run() -> None:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
             # A migration that cannot get its lock gives up before the requests queue up behind it.
             connection.execute(text("SET lock_timeout = '5s'"))
+            ahead = _ahead(connection)
             connection.commit()
+            if ahead:
+                # After a rollback: this release's migrations are all there, and Alembic does not know the newer ones.
+                logging.getLogger("alembic").info("The database is newer than this release, which may use it")
+                return
             context.configure(connection=connection, transaction_per_migration=True)
             with context.begin_transaction():
                 context.run_migrations()
     except OperationalError as error:
         raise SystemExit(f"The migration stopped: {str(error.orig).strip()}") from None
+    except FloorError as error:
+        raise SystemExit(f"The migration stopped: {error}") from None
+
+
+def _ahead(connection: Connection) -> bool:
+    known = {script.revision for script in ScriptDirectory.from_config(context.config).walk_revisions()}
+    heads = MigrationContext.configure(connection).get_current_heads()
+    return is_ahead(heads, known, read_floor(connection))
 
 
 def _url(settings: Settings) -> URL:

@@ -92,10 +92,10 @@ def database_environment(port: int, name: str) -> dict[str, str]:
     }
 
 
-def migrate(port: int, name: str) -> "subprocess.Popen[str]":
+def migrate(port: int, name: str, app: Path = APP) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
-        cwd=APP, env=environment(**database_environment(port, name)),
+        cwd=app, env=environment(**database_environment(port, name)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -1,8 +1,22 @@
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from servers import Postgres, free_port
-from service import migrate
+from service import APP, migrate
+
+MIGRATION = """
+from alembic import op
+from agent_service.memory.floor import raise_floor
+
+revision = {revision!r}
+down_revision = {before!r}
+
+
+def upgrade() -> None:
+    {body}
+"""
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -32,3 +46,44 @@ def test_database_that_does_not_answer_is_one_line() -> None:
     assert code != 0
     assert errors.startswith("The migration stopped: connection failed")
     assert "Traceback" not in errors
+
+
+def release(directory: Path, *bodies: str) -> Path:
+    """The app with migrations of its own after the first."""
+    app = directory / f"with-{len(bodies)}"
+    shutil.copytree(APP / "migrations", app / "migrations")
+    shutil.copy(APP / "alembic.ini", app)
+    for number, body in enumerate(bodies, 2):
+        text = MIGRATION.format(revision=f"{number:04}", before=f"{number - 1:04}", body=body)
+        (app / "migrations/versions" / f"{number:04}_more.py").write_text(text)
+    return app
+
+
+def test_older_code_finds_nothing_to_do_in_a_newer_database_until_that_contracts(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    postgres.create_database("contracted")
+    expand = 'op.execute("ALTER TABLE conversations ADD COLUMN title text")'
+    contract = 'op.execute("ALTER TABLE conversations DROP COLUMN user_id"); raise_floor("0002")'
+    older, middle, newer = release(tmp_path), release(tmp_path, expand), release(tmp_path, expand, contract)
+
+    def run(app: Path) -> tuple[int, str, str]:
+        return finish(migrate(postgres.port, "contracted", app))
+
+    assert run(middle)[0] == 0
+    code, output, errors = run(older)
+    assert code == 0, errors
+    assert "newer than this release" in output
+    assert run(newer)[0] == 0
+    assert run(middle)[0] == 0
+    code, _, errors = run(older)
+    assert code != 0
+    assert errors.startswith("The migration stopped: the database needs code that knows migration 0002")
+    assert "Traceback" not in errors
+
+
+def test_a_contract_migration_that_fails_raises_nothing(postgres: Postgres, tmp_path: Path) -> None:
+    postgres.create_database("unraised")
+    app = release(tmp_path, 'raise_floor("0002"); op.execute("DROP TABLE nothing")')
+    assert finish(migrate(postgres.port, "unraised", app))[0] != 0
+    assert "schema_floor" not in tables(postgres, "unraised")

@@ -18,6 +18,7 @@ from ansible_collections.agentfleet.vm.plugins.modules.director import ARGUMENTS
 from ansible_collections.agentfleet.vm.plugins.plugin_utils import director
 
 Result = dict[str, Any]
+MOVING = ("overwritten", "contracted", "rolled_out", "rolled_back", "drained", "undrained")
 
 
 class ActionModule(ActionBase):
@@ -29,13 +30,14 @@ class ActionModule(ActionBase):
         result: Result = super().run(tmp, task_vars)
         self._ask = director.asker(self)
         if self._task.check_mode and self._wanted["state"] != "observed":
-            moving = self._wanted["state"] in ("overwritten", "rolled_out", "rolled_back", "drained", "undrained")
+            moving = self._wanted["state"] in MOVING
             return {**result, "changed": moving, "generation": 0}
         act: Mapping[str, Callable[[], Result]] = {
             "observed": self._observe,
             "leased": self._lease,
             "released": self._release,
             "overwritten": self._overwrite,
+            "contracted": self._contract,
             "rolled_out": self._roll_out,
             "rolled_back": self._roll_back,
             "drained": self._drain,
@@ -102,6 +104,13 @@ class ActionModule(ActionBase):
                 director.tell(passed, f"{director.under_way(sessions)}: waiting, {wanted['wait_seconds']:g} s at most")
                 shown = passed + director.TELL_SECONDS
             time.sleep(director.LOOK_SECONDS)
+
+    def _contract(self) -> Result:
+        wanted = self._wanted
+        reply = self._asked(
+            "contract", backend=wanted["backend"], floor=wanted["floor"], generation=wanted["generation"]
+        )
+        return {"changed": bool(reply["changed"])}
 
     def _roll_out(self) -> Result:
         wanted = self._wanted

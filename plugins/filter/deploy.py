@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.agentfleet.vm.plugins.module_utils import gates, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
     GREEN_OFFSET,
     SERVICE_NAME,
@@ -44,8 +45,14 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         result = hostvars[host].get(name)
         return result if isinstance(result, Mapping) else None
 
+    release = str(request["release"]["id"])
+    edges = [read_edge(str(host), seen(host, "__deploy_edge")) for host in groups.get("edge", [])]
+    # The edge's store describes a release that this controller did not build.
+    stored = [seen(edge.name, "__deploy_edge") for edge in edges if release in edge.artifacts]
+    found = next((edge["backend"]["artifacts"][release] for edge in stored if edge), request["release"])
+    described = request["release"] if request["artifact"] else found
     wanted = Request(
-        release=str(request["release"]["id"]),
+        release=release,
         strategy=str(request["strategy"]),
         steps=read_steps(request["steps"]),
         batch=int(request["batch"]),
@@ -53,6 +60,7 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         artifact=bool(request["artifact"]),
         allow_unreachable=bool(request["allow_unreachable"]),
         follow=bool(request["follow"]),
+        schema=schema_from(described.get("schema")),
     )
     agents = [
         read_agent(
@@ -60,18 +68,14 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         )
         for host in groups.get("agents", [])
     ]
-    edges = [read_edge(str(host), seen(host, "__deploy_edge")) for host in groups.get("edge", [])]
     plan = make_plan(agents, edges, wanted).to_dict()
-    # The edge's store describes a release that this controller did not build.
-    stored = [seen(edge.name, "__deploy_edge") for edge in edges if wanted.release in edge.artifacts]
-    described = next((edge["backend"]["artifacts"][wanted.release] for edge in stored if edge), request["release"])
     weights = dict(edges[0].weights) if edges else {}
     return {
         **plan,
         "lines": transaction.plan_lines(plan),
         "refusals": transaction.told_by(plan["problems"], [str(host) for host in request["hosts"]]),
         "progress": transaction.begin(weights),
-        "described": request["release"] if wanted.artifact else described,
+        "described": described,
         "present": [agent.name for agent in agents if agent.has_release],
         "releases": {agent.name: {name: slot.release for name, slot in agent.slots.items()} for agent in agents},
     }

@@ -19,7 +19,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import Schema, SchemaError, schema_of
+
 MANIFEST = "release.json"
+GZIP = b"\x1f\x8b"
 REQUIREMENTS = "requirements.txt"
 LABEL = re.compile(r"^[a-z0-9][a-z0-9.-]{0,30}$")
 
@@ -77,7 +80,9 @@ def files_of_tar(archive: bytes) -> dict[str, File]:
     """The files of an archive; what is neither file nor directory, or leads out of it, is refused."""
     files = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        # All of it first: an archive's checksum is behind its last byte, which the tar's end may come before.
+        plain = gzip.decompress(archive) if archive.startswith(GZIP) else archive
+        with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
@@ -184,6 +189,14 @@ def check_files(files: Files, source: str) -> None:
         )
 
 
+def schema_in(files: Files) -> Schema:
+    """The migrations that a release knows."""
+    try:
+        return schema_of({name: file.data for name, file in files.items()})
+    except SchemaError as error:
+        raise ArtifactError(str(error)) from error
+
+
 def pack(files: Files, version: str, label: str) -> tuple[dict[str, Any], bytes]:
     """The manifest and the artifact's bytes; the same contents give the same bytes."""
     manifest = {
@@ -191,6 +204,7 @@ def pack(files: Files, version: str, label: str) -> tuple[dict[str, Any], bytes]
         "version": version,
         "label": label,
         "lock": lock_digest(files[REQUIREMENTS].data),
+        "schema": schema_in(files).to_dict(),
     }
     entries = {**files, MANIFEST: File((json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())}
     buffer = io.BytesIO()

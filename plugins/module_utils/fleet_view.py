@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import FULL
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Agent, Edge, Slot, first_line
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS
 
 Result = Mapping[str, Any]
@@ -73,6 +74,8 @@ def read_edge(host: str, result: Result | None) -> Edge:
         artifacts=tuple(str(release) for release in seen["artifacts"]),
         current=str(current["release"]) if current.get("release") else None,
         busy=f"{work['kind']} of {work['release']} is under way: {work['phase']}" if work and not work["over"] else "",
+        floor=str(seen.get("floor") or ""),
+        schemas={str(name): schema_from(stored.get("schema")) for name, stored in seen["artifacts"].items()},
     )
 
 

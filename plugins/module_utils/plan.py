@@ -19,6 +19,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule im
     Stage,
     schedule,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import Schema, left_behind, raises, unfit
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, ports, server_names
 
 Weights = Mapping[str, int]
@@ -59,7 +60,10 @@ class Agent:
 
 @dataclass(frozen=True)
 class Edge:
-    """One edge host: the weights of its balancer's servers, its release store, and what its director has under way."""
+    """One edge host: the weights of its balancer's servers, its release store, and what its director has under way.
+
+    `floor` is the migration that the database needs its code to know, `schemas` what each stored release knows.
+    """
 
     name: str
     problem: str = ""
@@ -67,12 +71,15 @@ class Edge:
     artifacts: tuple[str, ...] = ()
     current: str | None = None
     busy: str = ""
+    floor: str = ""
+    schemas: Mapping[str, Schema | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked for. `artifact` tells whether the controller has it; `steps` are a canary's percents,
-    `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end.
+    `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end. `schema` is
+    None of a release that does not say which migrations it knows.
     """
 
     release: str
@@ -83,6 +90,7 @@ class Request:
     artifact: bool = True
     allow_unreachable: bool = False
     follow: bool = True
+    schema: Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ class Step:
     action: str
     hosts: tuple[str, ...]
     slots: Targets = field(default_factory=dict)
+    floor: str = ""
     stages: tuple[Stage, ...] = ()
     before: Weights = field(default_factory=dict)
     smoke: bool = False
@@ -146,7 +155,7 @@ def make_plan(agents: Sequence[Agent], edges: Sequence[Edge], request: Request) 
     before = observed_weights(agents, edges)
     current = next((edge.current for edge in edges if edge.current), None)
     targets = {agent.name: wanted_slot(agent, before, current) for agent in agents}
-    problems = obstacles(agents, targets, edges, request)
+    problems = schema_problems(agents, before, edges, request) + obstacles(agents, targets, edges, request)
     if problems:
         return refused(request, problems)
     steps = all_steps(agents, edges, targets, before, request)
@@ -183,6 +192,28 @@ def unready_hosts(agents: Sequence[Agent], edges: Sequence[Edge]) -> list[tuple[
             text = f"the balancer of {edge.name} does not know {', '.join(missing)}: run site.yml first"
             problems.append((edge.name, text))
     return problems
+
+
+def schema_problems(
+    agents: Sequence[Agent], before: Weights, edges: Sequence[Edge], request: Request
+) -> list[tuple[str, str]]:
+    """What cannot run on the database: the wanted release now, or what serves once the wanted one has migrated."""
+    floor = floor_of(edges)
+    problem = unfit(request.release, request.schema, floor)
+    if problem:
+        return [("", problem)]
+    if request.schema is None or not raises(request.schema, floor):
+        return []
+    used = {agent.slots[slot].release for agent in agents for slot in serving(agent.name, before)}
+    found = []
+    for release in sorted(name for name in used if name and name != request.release):
+        known = next((edge.schemas[release] for edge in edges if release in edge.schemas), None)
+        found.append(left_behind(release, known, request.schema.floor, request.release))
+    return [("", text) for text in found if text]
+
+
+def floor_of(edges: Sequence[Edge]) -> str:
+    return next((edge.floor for edge in edges if edge.floor), "")
 
 
 def obstacles(
@@ -278,6 +309,9 @@ def all_steps(
     if install:
         steps.append(Step("install", install, slots={name: targets[name] for name in install}))
     migrating = tuple(name for name in fresh if by_name[name].migrates)[:1]
+    if migrating and request.schema and raises(request.schema, floor_of(edges)):
+        # Before the migration: whatever becomes of it and of this controller, nobody goes back to what may not run.
+        steps.append(Step("contract", edge_names, floor=request.schema.floor))
     if migrating:
         steps.append(Step("migrate", migrating, slots={name: targets[name] for name in migrating}))
     if start:

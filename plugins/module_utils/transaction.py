@@ -20,6 +20,7 @@ TITLES = {
     "fetch": "Fetch the artifact from the edge",
     "store": "Keep the artifact on the edge",
     "install": "Install the release into the idle slots",
+    "contract": "Note which migration the database will need its code to know",
     "migrate": "Migrate the database",
     "start": "Start the slots and wait until they are ready",
     "stop": "Stop what was started",
@@ -100,7 +101,8 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         return [f"release {plan['release']} serves already; there is nothing to do"]
     lines = [f"plan for release {plan['release']}:"]
     for step in plan["steps"]:
-        hosts = [f"{host} {slot}" for host, slot in step["slots"].items()] or step["hosts"]
+        hosts = [f"{host} {slot}" for host, slot in step["slots"].items()] or [step["floor"]] * bool(step["floor"])
+        hosts = hosts or step["hosts"]
         lines.append(f"  {TITLES[step['action']]}: {', '.join(hosts)}")
         for stage in step["stages"]:
             moved = ", ".join(f"{slot} {percent} %" for slot, percent in shares(stage["weights"]).items())

@@ -16,6 +16,7 @@ options:
       - V(leased) takes the fleet's lease and renews it until the playbook ends. V(released) gives it back.
       - V(overwritten) takes slots out of the traffic, into which another release is about to be written, and waits
         until nothing of their requests and streams is left.
+      - V(contracted) notes O(floor), before a migration that older code does not outlive.
       - V(rolled_out) hands over O(rollout), and follows it to its end if O(follow).
       - V(rolled_back) takes the lease and moves all traffic to O(release), or the release before the current, if its
         slots are warm; otherwise nothing is changed.
@@ -23,7 +24,7 @@ options:
         waits until it answers.
       - V(recorded) keeps O(record) in the history.
     type: str
-    choices: [observed, leased, released, overwritten, rolled_out, rolled_back, drained, undrained, recorded]
+    choices: [observed, leased, released, overwritten, contracted, rolled_out, rolled_back, drained, undrained, recorded]
     required: true
   backend:
     description: Name of the service.
@@ -55,6 +56,10 @@ options:
     description: The slot of each host.
     type: dict
     default: {}
+  floor:
+    description: The migration that the database needs its code to know.
+    type: str
+    default: ""
   rollout:
     description: Stages, weights, gates and who asks, as the director takes them.
     type: dict
@@ -144,6 +149,7 @@ ARGUMENTS = {
             "leased",
             "released",
             "overwritten",
+            "contracted",
             "rolled_out",
             "rolled_back",
             "drained",
@@ -158,6 +164,7 @@ ARGUMENTS = {
     "wait_seconds": {"type": "float", "default": 300},
     "optional": {"type": "bool", "default": False},
     "slots": {"type": "dict", "default": {}},
+    "floor": {"type": "str", "default": ""},
     "rollout": {"type": "dict", "default": {}},
     "release": {"type": "str", "default": ""},
     "smoke": {"type": "dict", "default": {}, "no_log": True},

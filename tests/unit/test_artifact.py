@@ -71,6 +71,16 @@ def test_same_contents_are_the_same_bytes_and_others_another_id() -> None:
         assert release_id("1.2.0", "", {**APP, **change}) != manifest["id"]
 
 
+def test_the_manifest_says_which_migrations_a_release_knows() -> None:
+    first = b"revision = '0001'\ndown_revision = None\n"
+    second = b"revision = '0002'\ndown_revision = '0001'\ndef upgrade():\n    raise_floor('0001')\n"
+    files = {**APP, "migrations/versions/a.py": File(second), "migrations/versions/b.py": File(first)}
+    assert pack(files, "1.2.0", "")[0]["schema"] == {"revisions": ["0001", "0002"], "floor": "0001"}
+    assert pack(APP, "1.2.0", "")[0]["schema"] == {"revisions": [], "floor": ""}
+    with pytest.raises(ArtifactError, match="names no migration"):
+        pack({**files, "migrations/versions/b.py": File(first.replace(b"0001", b"0000"))}, "1.2.0", "")
+
+
 def test_a_label_names_the_release() -> None:
     assert release_id("1.2.0", "spring", APP).startswith("spring-")
     assert release_id("1.2.0 Beta_1", "", APP).startswith("1.2.0-beta-1-")

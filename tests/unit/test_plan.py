@@ -21,6 +21,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
     slot_weights,
     undo_of,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import Schema, unfit
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, server_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,57 @@ def test_code_only_deploy_goes_to_the_idle_slots_and_retires_the_others() -> Non
         "retire agent1:blue,agent2:green",
     ]
     assert [step.critical for step in plan.steps] == [True, True, True, True, True, True, False]
+
+
+def contracted(floor: str, *, knows: Schema | None = None, **full: str) -> Edge:
+    """An edge whose database has this floor, with OLD in its store."""
+    return replace(edge(**full), floor=floor, schemas={OLD: knows})
+
+
+def test_what_does_not_know_the_floor_is_refused_before_anything() -> None:
+    fleet = [agent("agent1")]
+    there = contracted("0002", knows=Schema(("0001", "0002")), agent1="blue")
+    for schema in (Schema(("0001",)), Schema(), None):
+        plan = make_plan(fleet, [there], Request(NEW, schema=schema))
+        assert (plan.verdict, plan.steps) == ("refused", ())
+        assert plan.problems[0][1].startswith(f"release {NEW} ")
+        assert "the database needs code that knows migration 0002" in plan.problems[0][1]
+    assert make_plan(fleet, [there], Request(NEW, schema=Schema(("0001", "0002")))).verdict == "go"
+    # An app that says nothing of migrations, on a database that needs nothing.
+    assert make_plan(fleet, [replace(there, floor="")], Request(NEW)).verdict == "go"
+
+
+def test_a_warm_slot_that_does_not_know_the_floor_is_no_way_back() -> None:
+    warm = replace(WARM, matches=True)
+    there = replace(contracted("0002", agent1="green"), current=NEW)
+    fleet = [agent("agent1", warm, replace(LIVE, release=NEW))]
+    assert make_plan(fleet, [there], Request(OLD, schema=Schema(("0001",)))).verdict == "refused"
+    assert make_plan(fleet, [there], Request(OLD, schema=Schema(("0001", "0002")))).verdict == "go"
+
+
+def test_a_floor_is_noted_before_the_migration_that_raises_it_and_only_then() -> None:
+    fleet = [agent("agent1")]
+    knows, contracts = Schema(("0001", "0002")), Schema(("0001", "0002", "0003"), "0002")
+    plan = make_plan(fleet, [contracted("", knows=knows, agent1="blue")], Request(NEW, schema=contracts))
+    assert [step.action for step in plan.steps][2:5] == ["install", "contract", "migrate"]
+    assert next(step for step in plan.steps if step.action == "contract").floor == "0002"
+    for floor in ("0002", "0003"):
+        plan = make_plan(fleet, [contracted(floor, knows=knows, agent1="blue")], Request(NEW, schema=contracts))
+        assert "contract" not in [step.action for step in plan.steps]
+
+
+def test_a_migration_that_what_serves_would_not_outlive_is_refused() -> None:
+    fleet = [agent("agent1")]
+    contracts = Schema(("0001", "0002", "0003"), "0002")
+    for knows in (Schema(("0001",)), None):
+        there = contracted("", knows=knows, agent1="blue")
+        plan = make_plan(fleet, [there], Request(NEW, schema=contracts))
+        assert plan.verdict == "refused"
+        assert f"release {OLD} serves and " in plan.problems[0][1]
+    # Nobody is served yet: there is nothing to break.
+    empty = [agent("agent1", Slot())]
+    plan = make_plan(empty, [contracted("", agent1="")], Request(NEW, schema=contracts))
+    assert plan.verdict == "go"
 
 
 @pytest.mark.parametrize(("strategy", "stages"), [("blue_green", 1), ("rolling", 2), ("canary", 4)])
@@ -399,3 +451,55 @@ def test_wherever_a_step_fails_the_way_back_never_stops_what_serves(world: World
         world.do(step)
     assert world.releases_serving() == {NEW}
     assert world.unready == []
+
+
+CHAIN = ("0001", "0002", "0003", "0004", "0005")
+RELEASES = {f"{number}.0-00000000000{number}": CHAIN[:number] for number in range(1, 6)}
+
+
+@st.composite
+def lineages(draw: st.DrawFn) -> dict[str, Schema]:
+    """Releases that each know one migration more, some of which contract."""
+    floors = []
+    highest = 0
+    for number in range(len(CHAIN)):
+        highest = draw(st.sampled_from([highest, *range(highest, number + 2)]))
+        floors.append(CHAIN[highest - 1] if highest else "")
+    return {name: Schema(known, floor) for (name, known), floor in zip(RELEASES.items(), floors, strict=True)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    lineages(),
+    st.lists(st.tuples(st.sampled_from(sorted(RELEASES)), st.none() | st.integers(0, 8)), min_size=1, max_size=8),
+)
+def test_whatever_is_deployed_or_gone_back_to_nothing_serves_that_the_database_has_left_behind(
+    lineage: dict[str, Schema], deploys: list[tuple[str, int | None]]
+) -> None:
+    agents = {name: Agent(name, slots={slot: Slot() for slot in SLOTS}) for name in ("agent1", "agent2")}
+    world = World(agents, Edge("edge1", weights=weights(agent1="", agent2="")), Request(""))
+    floor = ""
+    for release, fails_at in deploys:
+        world.request = Request(release, schema=lineage[release])
+        for host in world.agents:
+            for name in SLOTS:
+                world.change(host, name, matches=world.agents[host].slots[name].release == release)
+        plan = world.plan()
+        for number, step in enumerate(plan.steps):
+            failed = number == fails_at
+            if step.action == "contract":
+                world.edge = replace(world.edge, floor=step.floor)
+            if step.action == "migrate":
+                # One that fails may have got as far as the floor.
+                floor = max(floor, lineage[release].floor)
+            if not failed:
+                world.do(step)
+            if step.action == "store":
+                world.edge = replace(world.edge, schemas={**world.edge.schemas, release: lineage[release]})
+            assert world.edge.floor >= floor
+            for served in world.releases_serving():
+                assert served is None or not unfit(served, lineage[served], floor)
+            if failed and step.critical:
+                for back in undo_of([one.__dict__ for one in plan.steps], number):
+                    world.do(back)
+                break

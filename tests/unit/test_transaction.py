@@ -90,6 +90,23 @@ def actions(plan: dict[str, Any]) -> list[str]:
     return [step["action"] for step in plan["steps"]]
 
 
+def test_a_plan_knows_releases_by_the_controller_or_the_store_and_the_floor_by_the_director() -> None:
+    schema = {"revisions": ["0001", "0002", "0003"], "floor": "0002"}
+    release = {"id": NEW, "sha256": "cafe", "schema": schema}
+    known = hostvars()
+    seen = known["edge1"]["__deploy_edge"]["backend"]
+    seen["artifacts"] = {OLD: {"id": OLD, "schema": {"revisions": ["0001", "0002"], "floor": ""}}}
+    plan = deploy_plan(GROUPS, known, request(release=release))
+    assert actions(plan)[2:5] == ["install", "contract", "migrate"]
+    assert "  Note which migration the database will need its code to know: 0002" in plan["lines"]
+    seen["floor"] = "0003"
+    seen["artifacts"][NEW] = {"id": NEW, "schema": schema}
+    assert deploy_plan(GROUPS, known, request(release={"id": NEW}, artifact=False))["verdict"] == "go"
+    refused = deploy_plan(GROUPS, known, request(release={"id": OLD}, artifact=False))
+    assert refused["verdict"] == "refused"
+    assert refused["refusals"]["edge1"].startswith(f"release {OLD} knows migrations up to 0002, and the database needs")
+
+
 def test_a_plan_comes_from_what_the_tasks_saw() -> None:
     plan = deploy_plan(GROUPS, hostvars(), request())
     assert actions(plan) == ["overwrite", "store", "install", "migrate", "start", "rollout", "retire"]

@@ -18,6 +18,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director import stor
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Director
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.requests import Smoke
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import FULL, Stage, share
+from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from, unfit
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -86,6 +87,7 @@ def describe(director: Director, backend: str) -> Answer:
         "slots": dict(director.memory.slots.get(backend, {})),
         "current": director.memory.current.get(backend),
         "previous": memories.before_current(director.memory, backend),
+        "floor": director.memory.floors.get(backend, ""),
         "artifacts": store.kept(director.places.store / backend),
         "rollout": show_work(work) if work else None,
         "history": [entry for entry in director.memory.history if entry.get("backend") == backend][-20:],
@@ -147,11 +149,34 @@ def overwrite(director: Director, request: Request) -> Answer:
     return {"emptied": sorted(emptied), "sessions": {name: servers[name].sessions for name in mine}}
 
 
+def contract(director: Director, request: Request) -> Answer:
+    """Note which migration the database needs its code to know."""
+    check_lease(director, request)
+    backend, floor = str(request["backend"]), str(request["floor"])
+    changed = director.memory.floors.get(backend, "") != floor
+    if changed:
+        director.note("floor", backend=backend, floor=floor)
+    return {"changed": changed}
+
+
+def refuse_unfit(director: Director, backend: str, release: str, must_tell: bool) -> None:
+    """Refuse a release that cannot run on the database, by what the store knows of it.
+
+    Whoever plans has looked at releases that are not in the store as well; one that nobody described passes then.
+    """
+    described = store.kept(director.places.store / backend).get(release, {})
+    known = schema_from(described.get("schema"))
+    problem = unfit(release, known, director.memory.floors.get(backend, "")) if known or must_tell else ""
+    if problem:
+        raise Refusal(f"{problem}; nothing was changed")
+
+
 def submit(director: Director, request: Request) -> Answer:
     check_lease(director, request)
     rollout = rollouts.rollout_from({**request["rollout"], "submitted_at": director.clock()})
     backend = rollout.backend
     refuse_active(director, backend)
+    refuse_unfit(director, backend, rollout.release, must_tell=False)
     servers = director.runtime.servers(backend)
     unknown = sorted({name for stage in rollout.stages for name in stage.weights} - set(servers))
     if unknown:
@@ -186,6 +211,7 @@ def rollback(director: Director, request: Request) -> Answer:
     before = {name: server.weight for name, server in servers.items()}
     now = director.clock()
     made = rollback_rollout(director.memory, backend, str(request.get("release", "")), servers, before)
+    refuse_unfit(director, backend, made.release, must_tell=True)
     lease = leases.acquire(director.memory.lease, str(request["holder"]), "rollback", now)
     director.note("lease", lease=lease.to_dict())
     where = str(request.get("where", made.where))
@@ -330,6 +356,7 @@ COMMANDS: Mapping[str, Callable[[Director, Request], Answer]] = {
     "renew": renew_lease,
     "release": release_lease,
     "overwrite": overwrite,
+    "contract": contract,
     "submit": submit,
     "abort": abort,
     "rollback": rollback,

@@ -38,6 +38,9 @@ def arguments() -> argparse.ArgumentParser:
         one = command(name, text)
         one.add_argument("host")
         backend(one)
+    floor = command("floor", "Show which migration the database needs its code to know.")
+    floor.add_argument("--set", help="note another, or none with '', once the database was restored from before it")
+    backend(floor)
     request = command("request", "Send one JSON object from standard input to the director; for playbooks.")
     request.add_argument("do")
     command("run", "Run the director; systemd does.")
@@ -136,6 +139,13 @@ def carry_out(chosen: argparse.Namespace) -> int:
             status = follow(backend, begun["since"])
             ask("release", generation=begun["generation"])
             return status
+        case "floor":
+            backend = only_backend(chosen.backend)
+            if chosen.set is not None:
+                generation = ask("lease", holder=who(), work="floor")["generation"]
+                ask("contract", backend=backend, floor=chosen.set, generation=generation)
+                ask("release", generation=generation)
+            print(ask("status", backend=backend)["backends"][backend]["floor"] or "none")
         case "abort":
             backend = only_backend(chosen.backend)
             since = ask("status")["last_event"]

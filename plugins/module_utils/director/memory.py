@@ -38,12 +38,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Memory:
-    """By backend: the last rollout, the record of what is current, and the release that each slot holds."""
+    """By backend: the last rollout, the record of what is current, the release that each slot holds, and the migration
+    that the database needs its code to know.
+    """
 
     lease: Lease = field(default_factory=Lease)
     works: Mapping[str, Work] = field(default_factory=dict)
     current: Mapping[str, Entry] = field(default_factory=dict)
     slots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    floors: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Entry, ...] = ()
     events: tuple[Entry, ...] = ()
     last_event: int = 0
@@ -155,6 +158,13 @@ def overwritten(memory: Memory, entry: Entry) -> Memory:
     return replace(memory, slots={**memory.slots, backend: kept})
 
 
+def contracted(memory: Memory, entry: Entry) -> Memory:
+    """Before a contract migration, or after the database was restored from before it."""
+    backend, floor = str(entry["backend"]), str(entry["floor"])
+    text = f"the database needs code that knows migration {floor}" if floor else "the database needs no certain code"
+    return told(replace(memory, floors={**memory.floors, backend: floor}), entry, backend, text)
+
+
 def said(memory: Memory, entry: Entry) -> Memory:
     return told(memory, entry, str(entry.get("backend", "")), str(entry["note"]))
 
@@ -175,6 +185,7 @@ def remembered(_memory: Memory, entry: Entry) -> Memory:
         },
         current=raw["current"],
         slots=raw["slots"],
+        floors=raw.get("floors", {}),
         history=tuple(raw["history"]),
         events=tuple(raw["events"]),
         last_event=int(raw["last_event"]),
@@ -187,6 +198,7 @@ KINDS = {
     "state": advanced,
     "record": recorded,
     "overwrite": overwritten,
+    "floor": contracted,
     "note": said,
     "snapshot": remembered,
 }
@@ -205,6 +217,7 @@ def snapshot(memory: Memory, at: float) -> Entry:
             },
             "current": dict(memory.current),
             "slots": {backend: dict(slots) for backend, slots in memory.slots.items()},
+            "floors": dict(memory.floors),
             "history": list(memory.history),
             "events": list(memory.events),
             "last_event": memory.last_event,

@@ -187,6 +187,59 @@ def test_a_release_that_is_not_warm_is_refused_before_anything_changes(director,
     assert not director.memory.lease.live(clock())
 
 
+def keep_artifact(places, release, *revisions):
+    artifacts = places.store / "agent/artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    (artifacts / f"{release}.tar.gz").touch()
+    (artifacts / f"{release}.json").write_text(json.dumps({"id": release, "schema": {"revisions": revisions}}))
+
+
+def contract(director, floor):
+    generation = lease(director)
+    ask(director, "contract", generation=generation, backend="agent", floor=floor)
+    ask(director, "release", generation=generation)
+
+
+def test_what_the_database_has_left_behind_is_refused_and_that_is_remembered(director, haproxy, clock, places):
+    deploy(director, clock, release="1", previous="", stages=[{"label": "all", "weights": OLD}], before=NEW)
+    keep_artifact(places, "1", "0001")
+    contract(director, "0002")
+    deploy(director, clock)
+    for again in (director, Director(places, clock)):
+        assert ask(again, "status", backend="agent")["backends"]["agent"]["floor"] == "0002"
+        with pytest.raises(Refusal, match=r"release 1 knows migrations up to 0001, .* needs .* migration 0002"):
+            ask(again, "rollback", backend="agent", holder="root on edge1")
+        generation = lease(again)
+        with pytest.raises(Refusal, match="knows migrations up to 0001"):
+            ask(again, "submit", generation=generation, rollout=rollout(release="1"))
+        ask(again, "release", generation=generation)
+        assert weights(haproxy) == NEW
+    keep_artifact(places, "1", "0001", "0002")
+    ask(director, "rollback", backend="agent", holder="root on edge1")
+    carry_on(director, clock)
+    assert weights(haproxy) == OLD
+
+
+def test_an_unknown_release_is_no_way_back_once_the_database_was_contracted(director, haproxy, clock):
+    deploy(director, clock, release="1", previous="", stages=[{"label": "all", "weights": OLD}], before=NEW)
+    contract(director, "0002")
+    # Whoever plans may know it from elsewhere.
+    deploy(director, clock)
+    with pytest.raises(Refusal, match="1 does not say which migrations it knows"):
+        ask(director, "rollback", backend="agent", holder="x")
+    contract(director, "")
+    ask(director, "rollback", backend="agent", holder="x")
+
+
+def test_a_floor_is_noted_only_under_the_lease_and_survives_a_new_journal(director, clock):
+    generation = lease(director)
+    ask(director, "contract", generation=generation, backend="agent", floor="0002")
+    with pytest.raises(LeaseError):
+        ask(director, "contract", generation=generation - 1, backend="agent", floor="0003")
+    again = memory.fold([memory.snapshot(director.memory, clock())])
+    assert again.floors == {"agent": "0002"}
+
+
 def test_a_second_rollback_goes_one_further_back(director, haproxy, clock):
     def earlier():
         return memory.before_current(director.memory, "agent").get("release")
