@@ -59,8 +59,13 @@ class ActionModule(ActionBase):
 
     def _observe(self) -> Result:
         backend = self._wanted["backend"]
-        status = self._asked("status", backend=backend)
-        return {"changed": False, "lease": status["lease"], "backend": status["backends"][backend]}
+        status = self._asked("status", backend=backend, certificate=self._wanted["certificate"])
+        return {
+            "changed": False,
+            "lease": status["lease"],
+            "backend": status["backends"][backend],
+            "certificate_days": status.get("certificate_days"),
+        }
 
     def _note(self, generation: int) -> Path:
         """Where the process that renews the lease has its id."""

@@ -48,6 +48,10 @@ options:
         and V(overwritten), until nothing of the requests and streams is left.
     type: float
     default: 300
+  certificate:
+    description: The edge's certificate, of which V(observed) tells how many days it has left.
+    type: path
+    default: ""
   optional:
     description: Whether an edge without a director is no failure.
     type: bool
@@ -100,6 +104,10 @@ RETURN = r"""
 backend:
   description: Servers, slots, current release, rollout and history.
   type: dict
+  returned: when state is observed
+certificate_days:
+  description: Days until the edge's certificate ends; null where there is none, or nobody asked.
+  type: int
   returned: when state is observed
 generation:
   description: The lease's number; 0 where the edge has no director.
@@ -162,6 +170,7 @@ ARGUMENTS = {
     "holder": {"type": "str", "default": ""},
     "work": {"type": "str", "default": ""},
     "wait_seconds": {"type": "float", "default": 300},
+    "certificate": {"type": "path", "default": ""},
     "optional": {"type": "bool", "default": False},
     "slots": {"type": "dict", "default": {}},
     "floor": {"type": "str", "default": ""},
