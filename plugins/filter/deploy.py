@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, transaction
+from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
@@ -215,4 +215,6 @@ class FilterModule:
             "deploy_record": deploy_record,
             "deploy_advance": deploy_advance,
             "deploy_result": deploy_result,
+            "deploy_started": notice.started,
+            "deploy_ended": notice.ended,
         }
