@@ -157,6 +157,7 @@ class ActionModule(ActionBase):
         weights = {name: server["weight"] for name, server in seen["servers"].items()}
         plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
         result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}
+        result |= {"previous": reply["previous"], "by": who()}
         result["progress"] = {**transaction.begin(weights), "outcome": ended.get("phase", "")}
         result["seconds"] = time.monotonic() - began
         if ended.get("phase") != "promoted":

@@ -24,7 +24,8 @@ options:
         waits until it answers.
       - V(recorded) keeps O(record) in the history.
     type: str
-    choices: [observed, leased, released, overwritten, contracted, rolled_out, rolled_back, drained, undrained, recorded]
+    choices:
+      [observed, leased, released, overwritten, contracted, rolled_out, rolled_back, drained, undrained, recorded]
     required: true
   backend:
     description: Name of the service.
@@ -124,6 +125,14 @@ reason:
 plan:
   description: What was done, for the filter P(agentfleet.vm.deploy_result#filter).
   type: dict
+  returned: when state is rolled_back and it is warm
+previous:
+  description: The release that was current before.
+  type: str
+  returned: when state is rolled_back and it is warm
+by:
+  description: Who asked for it.
+  type: str
   returned: when state is rolled_back and it is warm
 progress:
   description: How far that is, for the filter P(agentfleet.vm.deploy_advance#filter).

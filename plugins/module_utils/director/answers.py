@@ -228,6 +228,7 @@ def rollback(director: Director, request: Request) -> Answer:
         "id": rollout.id,
         "since": since,
         "release": rollout.release,
+        "previous": rollout.previous,
         "targets": targets,
         "generation": lease.generation,
     }
