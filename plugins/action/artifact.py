@@ -24,6 +24,7 @@ class ActionModule(ActionBase):
                 "include": {"type": "list", "elements": "str", "default": []},
                 "label": {"type": "str", "default": ""},
                 "artifact": {"type": "str", "default": ""},
+                "proof": {"type": "str", "default": ""},
                 "cache": {"type": "str", "default": ""},
             },
         )[1]
@@ -40,6 +41,7 @@ class ActionModule(ActionBase):
                     str(wanted["label"]),
                     cache,
                     bool(self._task.check_mode),
+                    str(wanted["proof"]),
                 )
         except (ArtifactError, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}

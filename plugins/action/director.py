@@ -18,6 +18,7 @@ from ansible_collections.agentfleet.vm.plugins.modules.director import ARGUMENTS
 from ansible_collections.agentfleet.vm.plugins.plugin_utils import director
 
 Result = dict[str, Any]
+MOVING = ("overwritten", "contracted", "rolled_out", "rolled_back", "drained", "undrained")
 
 
 class ActionModule(ActionBase):
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):
         result: Result = super().run(tmp, task_vars)
         self._ask = director.asker(self)
         if self._task.check_mode and self._wanted["state"] != "observed":
-            moving = self._wanted["state"] not in ("leased", "released", "recorded")
+            moving = self._wanted["state"] in MOVING
             return {**result, "changed": moving, "generation": 0}
         act: Mapping[str, Callable[[], Result]] = {
             "observed": self._observe,
@@ -58,8 +59,13 @@ class ActionModule(ActionBase):
 
     def _observe(self) -> Result:
         backend = self._wanted["backend"]
-        status = self._asked("status", backend=backend)
-        return {"changed": False, "lease": status["lease"], "backend": status["backends"][backend]}
+        status = self._asked("status", backend=backend, certificate=self._wanted["certificate"])
+        return {
+            "changed": False,
+            "lease": status["lease"],
+            "backend": status["backends"][backend],
+            "certificate_days": status.get("certificate_days"),
+        }
 
     def _note(self, generation: int) -> Path:
         """Where the process that renews the lease has its id."""
@@ -151,6 +157,7 @@ class ActionModule(ActionBase):
         weights = {name: server["weight"] for name, server in seen["servers"].items()}
         plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
         result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}
+        result |= {"previous": reply["previous"], "by": who()}
         result["progress"] = {**transaction.begin(weights), "outcome": ended.get("phase", "")}
         result["seconds"] = time.monotonic() - began
         if ended.get("phase") != "promoted":

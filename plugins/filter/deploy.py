@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import gates, transaction
+from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
@@ -105,6 +105,33 @@ def deploy_current(groups: Mapping[str, Sequence[str]], hostvars: Hosts, kind: s
     return {"current": "", "wanted": release, "slots": []}
 
 
+def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts: Mapping[str, Any]) -> list[str]:
+    """The lines of the checklist, from what the tasks saw of the hosts and of the edge."""
+
+    def seen(group: str, name: str) -> dict[str, Mapping[str, Any]]:
+        results = {str(host): hostvars[host].get(name) for host in groups.get(group, [])}
+        return {host: result for host, result in results.items() if isinstance(result, Mapping)}
+
+    edges = [result for result in seen("edge", "__deploy_edge").values() if "backend" in result]
+    agents = {
+        host: result["observed"] for host, result in seen("agents", "__deploy_agent").items() if "observed" in result
+    }
+    days = [edge["certificate_days"] for edge in edges if edge.get("certificate_days") is not None]
+    return checklist.lines(
+        checklist.Seen(
+            release=facts["release"],
+            current=str(facts["current"]),
+            uncommitted=[str(name) for name in facts["uncommitted"]],
+            secrets={str(name): bool(there) for name, there in facts["secrets"].items()},
+            disks={host: int(observed["disk_free_mb"]) for host, observed in agents.items()},
+            disk_wanted_mb=int(facts["disk_mb"]),
+            certificate_days=min(days, default=None),
+            stored=[str(release) for edge in edges for release in edge["backend"]["artifacts"]],
+            floor=next((str(edge["backend"]["floor"]) for edge in edges if edge["backend"].get("floor")), ""),
+        )
+    )
+
+
 def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the director is asked to carry out, of a plan and of who asks for what."""
     step = next((step for step in plan["steps"] if step["action"] == "rollout"), None)
@@ -183,8 +210,11 @@ class FilterModule:
             "service_problem": service_problem,
             "deploy_plan": deploy_plan,
             "deploy_current": deploy_current,
+            "deploy_checklist": deploy_checklist,
             "deploy_rollout": deploy_rollout,
             "deploy_record": deploy_record,
             "deploy_advance": deploy_advance,
             "deploy_result": deploy_result,
+            "deploy_started": notice.started,
+            "deploy_ended": notice.ended,
         }

@@ -30,6 +30,12 @@ options:
     description: An artifact that was made before, by its path or by its id; nothing is built then.
     type: str
     default: ""
+  proof:
+    description:
+      - A file that the app's tests write, relative to O(source); JUnit's XML is understood. Its digest and what it
+        says are kept beside the artifact.
+    type: str
+    default: ""
   cache:
     description: Where artifacts are kept; C(.build) in a checkout, C(~/.cache/agentfleet) otherwise.
     type: path
@@ -66,6 +72,8 @@ release:
     lock: {description: Digest of the dependencies, type: str}
     sha256: {description: Digest of the artifact, type: str}
     bytes: {description: Size of the artifact, type: int}
+    schema: {description: "Its migrations, and the one that they leave the database in need of", type: dict}
+    proof: {description: "What the file of O(proof) says", type: dict}
     commit: {description: Git commit it was built from, type: str}
     built_by: {description: Who built it and where, type: str}
 path:

@@ -25,16 +25,7 @@ options:
       - V(recorded) keeps O(record) in the history.
     type: str
     choices:
-      - observed
-      - leased
-      - released
-      - overwritten
-      - contracted
-      - rolled_out
-      - rolled_back
-      - drained
-      - undrained
-      - recorded
+      [observed, leased, released, overwritten, contracted, rolled_out, rolled_back, drained, undrained, recorded]
     required: true
   backend:
     description: Name of the service.
@@ -58,6 +49,10 @@ options:
         and V(overwritten), until nothing of the requests and streams is left.
     type: float
     default: 300
+  certificate:
+    description: The edge's certificate, of which V(observed) tells how many days it has left.
+    type: path
+    default: ""
   optional:
     description: Whether an edge without a director is no failure.
     type: bool
@@ -111,6 +106,10 @@ backend:
   description: Servers, slots, current release, rollout and history.
   type: dict
   returned: when state is observed
+certificate_days:
+  description: Days until the edge's certificate ends; null where there is none, or nobody asked.
+  type: int
+  returned: when state is observed
 generation:
   description: The lease's number; 0 where the edge has no director.
   type: int
@@ -126,6 +125,14 @@ reason:
 plan:
   description: What was done, for the filter P(agentfleet.vm.deploy_result#filter).
   type: dict
+  returned: when state is rolled_back and it is warm
+previous:
+  description: The release that was current before.
+  type: str
+  returned: when state is rolled_back and it is warm
+by:
+  description: Who asked for it.
+  type: str
   returned: when state is rolled_back and it is warm
 progress:
   description: How far that is, for the filter P(agentfleet.vm.deploy_advance#filter).
@@ -172,6 +179,7 @@ ARGUMENTS = {
     "holder": {"type": "str", "default": ""},
     "work": {"type": "str", "default": ""},
     "wait_seconds": {"type": "float", "default": 300},
+    "certificate": {"type": "path", "default": ""},
     "optional": {"type": "bool", "default": False},
     "slots": {"type": "dict", "default": {}},
     "floor": {"type": "str", "default": ""},

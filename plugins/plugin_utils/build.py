@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import artifact as made
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError, File
@@ -27,6 +28,7 @@ class Source:
 
     files: Mapping[str, File]
     commit: str = ""
+    committed_at: float = 0.0
     uncommitted: tuple[str, ...] = ()
 
 
@@ -86,6 +88,7 @@ def read_source(directory: Path, include: Sequence[str]) -> Source:
     return Source(
         files=files,
         commit=git(directory, "rev-parse", "HEAD").stdout.decode().strip(),
+        committed_at=float(git(directory, "log", "-1", "--format=%ct").stdout.decode().strip() or 0),
         uncommitted=tuple(line[3:] for line in status.splitlines()),
     )
 
@@ -97,6 +100,35 @@ def version_of(files: Mapping[str, File]) -> str:
         return str(project["version"])
     except (KeyError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return "0"
+
+
+def read_proof(path: Path, committed_at: float) -> dict[str, Any]:
+    """What the file that an app's tests wrote says: its digest, and of JUnit's form how many ran and how many failed.
+
+    COMMITTED_AT tells whether it can be about the code that is released.
+    """
+    try:
+        data, written_at = path.read_bytes(), path.stat().st_mtime
+    except OSError:
+        return {"file": path.name, "sha256": ""}
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "older": written_at < committed_at,
+        **counted(data),
+    }
+
+
+def counted(data: bytes) -> dict[str, int | None]:
+    """Tests and failures of JUnit's XML; none of a file of another form."""
+    try:
+        top = ElementTree.fromstring(data)
+    except ElementTree.ParseError:
+        return {"tests": None, "failed": None}
+    cases = list(top.iter("testcase"))
+    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [case for case in cases if case.find("skipped") is not None]
+    return {"tests": len(cases) - len(skipped), "failed": len(failed)}
 
 
 def describe(manifest: Mapping[str, Any], data: bytes, source: Source) -> dict[str, Any]:
@@ -114,7 +146,8 @@ def describe(manifest: Mapping[str, Any], data: bytes, source: Source) -> dict[s
 def keep(cache: Path, description: Mapping[str, Any], data: bytes) -> tuple[Path, bool]:
     """Path of the artifact in the cache, and whether it was not there before."""
     path = cache / f"{description['id']}.tar.gz"
-    if path.is_file() and path.read_bytes() == data and kept_description(path, description["sha256"]):
+    known = kept_description(path, description["sha256"])
+    if path.is_file() and path.read_bytes() == data and known and known.get("proof") == description.get("proof"):
         return path, False
     cache.mkdir(parents=True, exist_ok=True)
     replace(cache / f"{description['id']}.json", (json.dumps(description, indent=2) + "\n").encode())
@@ -128,15 +161,28 @@ def replace(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def build(source: Path, include: Sequence[str], label: str, cache: Path, check: bool) -> dict[str, Any]:
-    """One artifact of the app, kept in the cache."""
+def build(
+    source: Path, include: Sequence[str], label: str, cache: Path, check: bool, proof: str = ""
+) -> dict[str, Any]:
+    """One artifact of the app, kept in the cache.
+
+    PROOF, below the app's directory unless absolute, is described beside it: inside, another run of the same tests
+    would make other bytes of the same release.
+    """
     if label and not made.LABEL.match(label):
         raise ArtifactError(f"label={label}: at most 31 lower-case letters, digits, dots or dashes")
     app = read_source(source, include)
     made.check_files(app.files, str(source))
     manifest, data = made.pack(app.files, version_of(app.files), label)
     description = describe(manifest, data, app)
-    result: dict[str, Any] = {"release": description, "available": True, "uncommitted": list(app.uncommitted)}
+    before = kept_description(cache / f"{description['id']}.tar.gz", description["sha256"]) or {}
+    if proof:
+        description["proof"] = read_proof(source / Path(proof).expanduser(), app.committed_at)
+    elif before.get("proof"):
+        description["proof"] = before["proof"]
+    # The proof lies where the tests wrote it; nobody wants it committed.
+    left = [name for name in app.uncommitted if not proof or Path(name).name != Path(proof).name]
+    result: dict[str, Any] = {"release": description, "available": True, "uncommitted": left}
     if check:
         path = cache / f"{description['id']}.tar.gz"
         return {**result, "changed": not path.is_file(), "path": str(path) if path.is_file() else ""}

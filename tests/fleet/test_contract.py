@@ -1,4 +1,4 @@
-"""A migration that takes something away from older code: whom it lets in, whom it keeps out, what the edge knows."""
+"""A migration that takes something away from older code: whom it keeps out, and what the edge knows of it."""
 
 from __future__ import annotations
 

@@ -243,6 +243,43 @@ def test_check_mode_keeps_nothing(checkout: Path, tmp_path: Path) -> None:
     assert builder.build(checkout, [], "", cache, check=False)["release"]["id"] == would["release"]["id"]
 
 
+JUNIT = """<testsuites><testsuite tests="4" failures="1">
+<testcase name="a"/><testcase name="b"><failure/></testcase><testcase name="c"><skipped/></testcase><testcase name="d"/>
+</testsuite></testsuites>"""
+
+
+def test_the_proof_of_the_tests_stays_beside_the_artifact_and_changes_nothing_of_it(
+    checkout: Path, tmp_path: Path
+) -> None:
+    plain = builder.build(checkout, [], "", tmp_path, check=False)
+    assert "proof" not in plain["release"]
+    (checkout / "junit.xml").write_text(JUNIT)
+    proven = builder.build(checkout, [], "", tmp_path, check=False, proof="junit.xml")
+    proof = proven["release"]["proof"]
+    assert (proof["tests"], proof["failed"], proof["older"], len(proof["sha256"])) == (3, 1, False, 64)
+    assert proven["uncommitted"] == []
+    assert (proven["release"]["id"], proven["release"]["sha256"]) == (
+        plain["release"]["id"],
+        plain["release"]["sha256"],
+    )
+    # Whoever deploys what was built, by its id or from the same code, has it as well.
+    assert builder.find(plain["release"]["id"], tmp_path)["release"]["proof"] == proof
+    (checkout / "junit.xml").unlink()
+    again = builder.build(checkout, [], "", tmp_path, check=False)
+    assert (again["changed"], again["release"]["proof"]) == (False, proof)
+
+
+def test_a_proof_that_is_old_missing_or_of_another_form_is_told_as_it_is(checkout: Path, tmp_path: Path) -> None:
+    def proof(name: str) -> dict[str, object]:
+        return dict(builder.build(checkout, [], "", tmp_path, check=True, proof=name)["release"]["proof"])
+
+    assert proof("none.xml") == {"file": "none.xml", "sha256": ""}
+    (tmp_path / "log.txt").write_text("all is well\n")
+    assert (proof(str(tmp_path / "log.txt"))["tests"], proof(str(tmp_path / "log.txt"))["older"]) == (None, False)
+    os.utime(tmp_path / "log.txt", (0, 0))
+    assert proof(str(tmp_path / "log.txt"))["older"] is True
+
+
 def test_a_label_is_a_plain_word(checkout: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"label=\.\./\.\./etc"):
         builder.build(checkout, [], "../../etc", tmp_path, check=False)

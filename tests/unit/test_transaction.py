@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.agentfleet.vm.plugins.filter.deploy import (
     deploy_advance,
+    deploy_checklist,
     deploy_current,
     deploy_plan,
     deploy_record,
@@ -105,6 +106,27 @@ def test_a_plan_knows_releases_by_the_controller_or_the_store_and_the_floor_by_t
     refused = deploy_plan(GROUPS, known, request(release={"id": OLD}, artifact=False))
     assert refused["verdict"] == "refused"
     assert refused["refusals"]["edge1"].startswith(f"release {OLD} knows migrations up to 0002, and the database needs")
+
+
+def test_the_checklist_comes_from_what_the_tasks_saw() -> None:
+    known = hostvars(agent2={"__deploy_agent": {"unreachable": True, "msg": "no route"}})
+    known["edge1"]["__deploy_edge"] |= {"certificate_days": 70}
+    known["edge1"]["__deploy_edge"]["backend"]["floor"] = "0002"
+    facts = {
+        "release": {"id": NEW, "schema": {"revisions": ["0001", "0002"], "floor": ""}},
+        "uncommitted": [],
+        "current": OLD,
+        "secrets": {"api_key": 1, "model_key": 0},
+        "disk_mb": 1024,
+    }
+    said = deploy_checklist(GROUPS, known, facts)
+    assert "  ok       disk         agent1 has the least, 9000 MB free; at least 1024 are wanted" in said
+    assert "  ok       certificate  70 days left" in said
+    assert f"  ok       way back     {OLD}, which serves now; the edge keeps it" in said
+    assert "  ok       database     needs code that knows migration 0002" in said
+    assert "  warning  secrets      1 set; empty: model_key" in said
+    nobody = deploy_checklist(GROUPS, {host: {} for host in known}, facts)
+    assert "  missing  disk         no host told" in nobody
 
 
 def test_a_plan_comes_from_what_the_tasks_saw() -> None:

@@ -8,8 +8,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils import certificate as certificates
 from ansible_collections.agentfleet.vm.plugins.module_utils import haproxy
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import lease as leases
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import memory as memories
@@ -66,8 +68,10 @@ def status(director: Director, request: Request) -> Answer:
     now = director.clock()
     lease = director.memory.lease
     backends = [str(request["backend"])] if request.get("backend") else sorted(known_backends(director))
+    certificate = str(request.get("certificate") or "")
     return {
         "now": now,
+        "certificate_days": certificates.days_left(Path(certificate)) if certificate else None,
         "lease": {**lease.to_dict(), "live": lease.live(now)},
         "backends": {backend: describe(director, backend) for backend in backends},
         "last_event": director.memory.last_event,
@@ -224,6 +228,7 @@ def rollback(director: Director, request: Request) -> Answer:
         "id": rollout.id,
         "since": since,
         "release": rollout.release,
+        "previous": rollout.previous,
         "targets": targets,
         "generation": lease.generation,
     }
