@@ -63,6 +63,14 @@ def memory_query(selector: str, maximum: str) -> str:
     return ""
 
 
+def memory_bytes(maximum: str, total: int) -> int | None:
+    """What systemd makes of MemoryMax=MAXIMUM on a host with TOTAL bytes; None is no limit."""
+    size, percent = SIZE.fullmatch(maximum), PERCENT.fullmatch(maximum)
+    if size:
+        return int(float(size[1]) * 1024 ** PREFIXES.index(size[2] or " "))
+    return int(total * float(percent[1]) / 100) if percent else None
+
+
 def cpu_query(selector: str, quota: str) -> str:
     """The part that each process uses of the processor time that its unit may have."""
     percent = PERCENT.fullmatch(quota)

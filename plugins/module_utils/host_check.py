@@ -45,7 +45,14 @@ for path in @PATHS@; do
   while [ ! -d "$probe" ]; do probe=$(dirname "$probe"); done
   say disk "$path $(df -Pk "$probe" | tail -n 1)"
 done
-unit() { say unit "$1 $(cat "/proc/$1/comm") $(grep -o "[^/]*[.]\(service\|scope\)$" "/proc/$1/cgroup" | tail -n 1)"; }
+unit() {
+  held=$(grep -o "[^/]*[.]\(service\|scope\)$" "/proc/$1/cgroup" | tail -n 1)
+  case $held in docker-*.scope)
+    name=${held#docker-}
+    name=$(docker container inspect --format "{{.Name}}" "${name%.scope}" 2>/dev/null) && held=container:${name#/};;
+  esac
+  say unit "$1 $(cat "/proc/$1/comm") $held"
+}
 if command -v ss >/dev/null; then
   sockets=$(ss -Hltnp)
   printf "%s\n" "$sockets" | while read -r line; do say socket "$line"; done
@@ -188,7 +195,7 @@ def claims(groups: Collection[str], values: Mapping[str, Any], monitored: bool =
             for instance in range(instances):
                 port = first + offset + instance
                 purpose = f"{name}@{slot}-{instance + 1}.service"
-                wanted.append(Claim(port, purpose, "agent_port", (), (f"{name}@",)))
+                wanted.append(Claim(port, purpose, "agent_port", (), (f"{name}@", f"container:{name}-{slot}-")))
     if "monitoring" in groups:
         port = _number(values, "prometheus_port", 9090)
         units = ("prometheus.service", "agentfleet-prometheus.")

@@ -1,14 +1,13 @@
 """Putting a release into a slot, and starting, migrating, stopping and retiring slots, on the host itself.
 
-Whatever is written is whole or not there: releases are renamed into place, a venv's `.complete` and a slot's
-slot.json come last. What an interrupted run left is found by that and made anew.
+Whatever is written is whole or not there: releases are renamed into place, what they run in is marked or named when it
+is whole, and a slot's slot.json comes last. What an interrupted run left is found by that and made anew.
 """
 
 from __future__ import annotations
 
 import compileall
 import contextlib
-import ctypes
 import fcntl
 import http.client
 import json
@@ -22,8 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import observation, systemd
-from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import MANIFEST, REQUIREMENTS, unpack
+from ansible_collections.agentfleet.vm.plugins.module_utils import disk, observation, runtimes, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import unpack
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.store import removable
 from ansible_collections.agentfleet.vm.plugins.module_utils.identity import redact
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
@@ -34,9 +33,8 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
     ports,
     render_environment,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.venvs import same_interpreter
 
-UV_CACHE = "/var/cache/agentfleet/uv"
-AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # Installed by role agent; the generation is the newest lease's that wrote on this host.
 SLOT_COMMAND = "/usr/local/lib/agentfleet/agentfleet-slot"
 GENERATION = Path("/var/lib/agentfleet/generation")
@@ -75,38 +73,9 @@ def locked(service: Service, seconds: int) -> Iterator[None]:
         yield
 
 
-def sync(path: Path) -> None:
-    """Have PATH's file system on the disk before something says that it is whole."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        ctypes.CDLL(None).syncfs(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write(path: Path, data: bytes, mode: int) -> None:
-    """Replace PATH at once."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
-
-
-def link(path: Path, target: str) -> None:
-    """Point PATH at TARGET at once."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(path)
-
-
 def compile_bytecode(python: str, directory: Path) -> None:
     """Spares the first start from compiling; the service itself cannot write here."""
-    if observation.same_interpreter(python):
+    if same_interpreter(python):
         compileall.compile_dir(directory, quiet=2)
     else:
         systemd.run(python, "-m", "compileall", "-qq", str(directory))
@@ -117,9 +86,8 @@ def clear_unfinished(service: Service) -> None:
     if service.releases.is_dir():
         for path in service.releases.glob(".new-*"):
             shutil.rmtree(path)
-    for path in service.venvs.iterdir() if service.venvs.is_dir() else ():
-        if not (path / ".complete").exists():
-            shutil.rmtree(path)
+    for runtime in runtimes.all_runtimes(service).values():
+        runtime.clear_unfinished()
 
 
 def install_release(service: Service, release: str, archive: Path, python: str) -> None:
@@ -129,7 +97,7 @@ def install_release(service: Service, release: str, archive: Path, python: str) 
     if manifest["id"] != release:
         raise HostError(f"the artifact is release {manifest['id']}, not {release}")
     compile_bytecode(python, unfinished)
-    sync(unfinished)
+    disk.sync(unfinished)
     final = service.releases / release
     if final.exists():
         # Not what its id says any more; a release that was whole would not be installed again.
@@ -138,62 +106,34 @@ def install_release(service: Service, release: str, archive: Path, python: str) 
     os.utime(final)
 
 
-def venv_name(service: Service, release: str, python: str) -> str:
-    manifest = json.loads((service.releases / release / MANIFEST).read_text())
-    return f"{manifest['lock']}-{observation.interpreter_tag(python)}"
-
-
-def install_venv(service: Service, release: str, name: str, python: str) -> None:
-    """The release's dependencies, each verified by its hash; where it will stay, since a venv knows its path."""
-    venv = service.venvs / name
-    settings = {
-        "UV_CACHE_DIR": UV_CACHE,
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_NO_PROGRESS": "1",
-        "SSL_CERT_FILE": AUTHORITIES,
-    }
-    uv = str(service.uv)
-    systemd.run(uv, "venv", "--quiet", "--no-project", "--python", python, str(venv), environment=settings)
-    systemd.run(
-        uv,
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        str(venv / "bin" / "python"),
-        "--require-hashes",
-        "--compile-bytecode",
-        "--requirement",
-        str(service.releases / release / REQUIREMENTS),
-        environment=settings,
-    )
-    sync(venv)
-    write(venv / ".complete", b"", 0o644)
-
-
-def write_slot(service: Service, slot: str, wanted: Wanted, venv: str, port: int) -> None:
+def write_slot(service: Service, slot: str, wanted: Wanted, port: int, python: str) -> None:
     """Make the slot what is wanted. Its record goes first and comes back last."""
     directory = service.slot(slot)
     directory.mkdir(mode=0o755, exist_ok=True)
     (directory / "slot.json").unlink(missing_ok=True)
-    link(directory / "release", f"../../releases/{wanted.release}")
-    link(directory / "venv", f"../../venvs/{venv}")
+    disk.link(directory / "release", f"../../releases/{wanted.release}")
     variables = {**wanted.environment, "AGENT_RELEASE": wanted.release, "AGENT_SLOT": slot}
-    write(directory / "environment", render_environment(variables).encode(), 0o600)
+    disk.write(directory / "environment", render_environment(variables).encode(), 0o600)
     write_credentials(service, slot, wanted)
     for stale in directory.glob(f"{slot}-*.env"):
         stale.unlink()
-    for name, number in zip(instance_names(slot, wanted.instances), ports(slot, port, wanted.instances), strict=True):
-        write(directory / f"{name}.env", render_environment({"PORT": str(number)}).encode(), 0o600)
-        link(directory.parent / name, slot)
+    names = instance_names(slot, wanted.instances)
+    for name, number in zip(names, ports(slot, port, wanted.instances), strict=True):
+        disk.write(directory / f"{name}.env", render_environment({"PORT": str(number)}).encode(), 0o600)
+        disk.link(directory.parent / name, slot)
+    for kind, runtime in runtimes.all_runtimes(service).items():
+        if kind != wanted.runtime:
+            runtime.detach(slot)
+    attached = observation.runtime_of(service, wanted, python).attach(slot, wanted.release, variables, names)
     record = {
         "release": wanted.release,
         "identity": observation.wanted_identity(service, wanted),
         "instances": wanted.instances,
-        "venv": venv,
+        "runtime": wanted.runtime,
+        **attached,
         "installed_at": int(time.time()),
     }
-    write(directory / "slot.json", json.dumps(record, indent=2).encode() + b"\n", 0o600)
+    disk.write(directory / "slot.json", json.dumps(record, indent=2).encode() + b"\n", 0o600)
 
 
 def write_credentials(service: Service, slot: str, wanted: Wanted) -> None:
@@ -206,13 +146,13 @@ def write_credentials(service: Service, slot: str, wanted: Wanted) -> None:
             path.unlink()
     for name, secret in wanted.secrets.items():
         if present.get(name) != secret:
-            write(directory / name, systemd.encrypt(observation.credential_name(name), secret), 0o600)
+            disk.write(directory / name, systemd.encrypt(observation.credential_name(name), secret), 0o600)
 
 
 def install(
     service: Service, slot: str, wanted: Wanted, port: int, archive: Path | None, python: str
 ) -> dict[str, Any]:
-    """Bring release, venv and slot to what is wanted; what is there and whole stays."""
+    """Bring release, what it runs in and the slot to what is wanted; what is there and whole stays."""
     clear_unfinished(service)
     did = []
     if not observation.release_intact(service, wanted.release):
@@ -220,14 +160,11 @@ def install(
             return {"needs_artifact": True, "did": []}
         install_release(service, wanted.release, archive, python)
         did.append("release")
-    venv = venv_name(service, wanted.release, python)
-    if not (service.venvs / venv / ".complete").exists():
-        install_venv(service, wanted.release, venv, python)
-        did.append("venv")
+    did += observation.runtime_of(service, wanted, python).make(wanted.release)
     if not observation.holds(service, slot, wanted, intact=True):
         cancel_stop(service, slot)
         stop_units(service, slot)
-        write_slot(service, slot, wanted, venv, port)
+        write_slot(service, slot, wanted, port, python)
         did.append("slot")
     return {"needs_artifact": False, "did": did}
 
@@ -365,7 +302,7 @@ def check_generation(generation: int) -> None:
         )
     if generation > newest:
         GENERATION.parent.mkdir(parents=True, exist_ok=True)
-        write(GENERATION, f"{generation}\n".encode(), 0o644)
+        disk.write(GENERATION, f"{generation}\n".encode(), 0o644)
 
 
 def ask_ready(address: str, port: int) -> tuple[int, str]:
@@ -474,16 +411,13 @@ def migrate(service: Service, slot: str, secrets: Iterable[str]) -> list[str]:
 
 
 def prune(service: Service, keep: int, also: Iterable[str], python: str, check: bool) -> list[str]:
-    """Remove old releases that no slot points at, and the venvs that none of the others needs."""
+    """Remove old releases that no slot points at, and what they ran in where none of the others needs it."""
     used = {observation.linked(service, slot, "release") for slot in SLOTS} | set(also)
     gone = removable(observation.installed_releases(service), used, keep)
     kept = [name for name in observation.installed_releases(service) if name not in gone]
-    venvs = {observation.linked(service, slot, "venv") for slot in SLOTS}
-    for name in kept:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            venvs.add(venv_name(service, name, python))
-    unneeded = [path for path in service.venvs.iterdir() if path.name not in venvs] if service.venvs.is_dir() else []
-    paths = [*(service.releases / name for name in gone), *unneeded]
-    for path in paths if not check else []:
-        shutil.rmtree(path)
-    return [f"{path.parent.name}/{path.name}" for path in paths]
+    for name in gone if not check else []:
+        shutil.rmtree(service.releases / name)
+    removed = [f"releases/{name}" for name in gone]
+    for runtime in runtimes.all_runtimes(service, python).values():
+        removed += runtime.prune(kept, check)
+    return removed

@@ -6,7 +6,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils import runtimes, systemd
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import (
     ArtifactError,
     content_digest,
@@ -41,6 +40,13 @@ class Wanted:
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
     instances: int
+    runtime: str = runtimes.VENV
+    # Of agent_runtime docker alone.
+    image: str = ""
+
+
+def runtime_of(service: Service, wanted: Wanted, python: str = "") -> runtimes.Runtime:
+    return runtimes.all_runtimes(service, python, wanted.image)[wanted.runtime]
 
 
 def unit_digests(service: Service) -> dict[str, str]:
@@ -51,7 +57,8 @@ def unit_digests(service: Service) -> dict[str, str]:
 
 
 def wanted_identity(service: Service, wanted: Wanted) -> str:
-    return identity(wanted.release, wanted.environment, wanted.secrets, wanted.instances, unit_digests(service))
+    units = unit_digests(service) | runtime_of(service, wanted).digests()
+    return identity(wanted.release, wanted.environment, wanted.secrets, wanted.instances, units)
 
 
 def credential_name(file: str) -> str:
@@ -90,7 +97,7 @@ def read_environment(service: Service, slot: str) -> dict[str, str]:
 
 
 def linked(service: Service, slot: str, part: str) -> str:
-    """The name of the release or venv that a slot points at, if that is there."""
+    """The name of the part, such as the release, that a slot points at, if that is there."""
     link = service.slot(slot) / part
     return Path(os.readlink(link)).name if link.is_symlink() and link.exists() else ""
 
@@ -103,8 +110,8 @@ def holds(service: Service, slot: str, wanted: Wanted, intact: bool) -> bool:
     record = read_record(service, slot)
     if not intact or record.get("identity") != wanted_identity(service, wanted):
         return False
-    venv = service.slot(slot) / "venv"
-    if linked(service, slot, "release") != wanted.release or not (venv / ".complete").exists():
+    whole = runtimes.of_record(service, record).whole(slot, record)
+    if not whole or linked(service, slot, "release") != wanted.release:
         return False
     return read_environment(service, slot) == dict(wanted.environment) and read_secrets(service, slot) == dict(
         wanted.secrets
@@ -164,7 +171,7 @@ def observe_slot(
 ) -> dict[str, Any]:
     record = read_record(service, slot)
     release = linked(service, slot, "release")
-    whole = release == record.get("release") and (service.slot(slot) / "venv" / ".complete").exists()
+    whole = release == record.get("release") and runtimes.of_record(service, record).whole(slot, record)
     names = instance_names(slot, int(record.get("instances", 0)))
     states = [units.get(name, {}).get("ActiveState", "inactive") for name in names]
     mine = [name for name in units if name.startswith(f"{slot}-")]
@@ -179,16 +186,25 @@ def observe_slot(
     }
 
 
-def observe(service: Service, address: str, port: int, instances: int, wanted: Wanted | None) -> dict[str, Any]:
+def own_processes(service: Service, units: Mapping[str, Mapping[str, str]]) -> set[int]:
+    found = {int(unit["MainPID"]) for unit in units.values() if unit.get("MainPID", "0") != "0"}
+    for slot in SLOTS:
+        mine = [name for name in units if name.startswith(f"{slot}-") and units[name].get("ActiveState") == "active"]
+        found |= runtimes.of_record(service, read_record(service, slot)).processes(mine)
+    return found
+
+
+def observe(
+    service: Service, address: str, port: int, instances: int, wanted: Wanted | None, runtime: str = runtimes.VENV
+) -> dict[str, Any]:
     """Everything that a plan needs to know of this host."""
     units = unit_states(service)
     disk = shutil.disk_usage(next(path for path in (service.root, *service.root.parents) if path.exists()))
-    pids = {int(unit["MainPID"]) for unit in units.values() if unit.get("MainPID", "0") != "0"}
     wanted_ports = [number for slot in SLOTS for number in ports(slot, port, instances)]
     venvs = service.venvs.iterdir() if service.venvs.is_dir() else ()
     intact = wanted is not None and release_intact(service, wanted.release)
     return {
-        "prepared": service.unit_file.exists() and service.uv.exists(),
+        "prepared": service.unit_file.exists() and runtimes.all_runtimes(service)[runtime].prepared(),
         "migrates": service.migrate_file.exists(),
         "port": port,
         "instances": instances,
@@ -199,7 +215,7 @@ def observe(service: Service, address: str, port: int, instances: int, wanted: W
         "venvs": sorted(path.name for path in venvs if (path / ".complete").exists()),
         "disk_free_mb": disk.free // 2**20,
         "disk_free_percent": disk.free * 100 // max(disk.total, 1),
-        "ports_taken": ports_taken(address, wanted_ports, pids),
+        "ports_taken": ports_taken(address, wanted_ports, own_processes(service, units)),
     }
 
 
@@ -262,17 +278,3 @@ def process_name(entry: Path) -> str:
         return (entry / "comm").read_text().strip()
     except OSError:
         return "a process that has ended"
-
-
-def same_interpreter(python: str) -> bool:
-    """Whether this very process runs PYTHON."""
-    return Path(python).resolve() == Path(sys.executable).resolve()
-
-
-def interpreter_tag(python: str) -> str:
-    """ABI and machine, for which compiled dependencies are good."""
-    if same_interpreter(python):
-        major, minor = sys.version_info[:2]
-        return f"cp{major}{minor}-{platform.machine()}"
-    code = "import sys, platform; print('cp%d%d-' % sys.version_info[:2] + platform.machine())"
-    return systemd.run(python, "-c", code).decode().strip()

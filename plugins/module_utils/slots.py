@@ -58,6 +58,10 @@ class Service:
         return self.root / "tools" / "bin" / "uv"
 
     @property
+    def docker(self) -> Path:
+        return Path("/usr/bin/docker")
+
+    @property
     def lock(self) -> Path:
         return Path("/run/lock") / f"agentfleet-{self.name}.lock"
 

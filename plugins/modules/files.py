@@ -55,7 +55,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.agentfleet.vm.plugins.module_utils.installation import write
+from ansible_collections.agentfleet.vm.plugins.module_utils.disk import write
 
 DIRECTORY, TEXT, PROGRAM = 0o755, 0o644, 0o755
 

@@ -96,6 +96,17 @@ options:
     type: list
     elements: str
     default: []
+  runtime:
+    description:
+      - How the slot runs its release, from a virtual environment (V(venv)) or in a container (V(docker)).
+      - Everything else is the same.
+    type: str
+    choices: [venv, docker]
+    default: venv
+  image:
+    description: Image with Python that a container is made on. Required for V(runtime=docker).
+    type: str
+    default: ""
   python:
     description: Interpreter for which dependencies are installed.
     type: path
@@ -157,7 +168,7 @@ observed:
   type: dict
   returned: when state is observed
 did:
-  description: What was made new, of C(release), C(venv) and C(slot).
+  description: What was made new, of C(release), C(venv), or C(dependencies) and C(image), and C(slot).
   type: list
   elements: str
   returned: when state is installed
@@ -179,7 +190,7 @@ seconds:
   type: float
   returned: when state is started
 removed:
-  description: Releases and environments that were removed.
+  description: Releases, environments and images that were removed.
   type: list
   elements: str
   returned: when state is retired
@@ -195,6 +206,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import installation,
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError
 from ansible_collections.agentfleet.vm.plugins.module_utils.installation import HostError
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
+from ansible_collections.agentfleet.vm.plugins.module_utils.runtimes import DOCKER, RUNTIMES, VENV
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID, SERVICE_NAME, Service, other, ports
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
@@ -209,6 +221,8 @@ def wanted_of(params: Params) -> Wanted | None:
         environment={name: str(value) for name, value in params["environment"].items()},
         secrets={name: str(value) for name, value in params["secrets"].items() if str(value)},
         instances=params["instances"],
+        runtime=params["runtime"],
+        image=params["image"],
     )
 
 
@@ -223,7 +237,9 @@ def verified_archive(path: str | None, sha256: str | None) -> Path | None:
 
 
 def observed(service: Service, params: Params, _check: bool) -> Params:
-    found = observation.observe(service, params["address"], params["port"], params["instances"], wanted_of(params))
+    found = observation.observe(
+        service, params["address"], params["port"], params["instances"], wanted_of(params), params["runtime"]
+    )
     found["migrates"] = found["migrates"] and params["migrates"]
     return {"changed": False, "observed": found}
 
@@ -345,6 +361,8 @@ def main() -> None:
             "drain_seconds": {"type": "int", "default": 300},
             "keep_releases": {"type": "int", "default": 5},
             "keep": {"type": "list", "elements": "str", "default": []},
+            "runtime": {"type": "str", "choices": list(RUNTIMES), "default": VENV},
+            "image": {"type": "str", "default": ""},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "boot": {"type": "bool", "default": False},
             "host": {"type": "str", "default": ""},
@@ -359,6 +377,7 @@ def main() -> None:
             ("state", "stopped", ["slot"]),
             ("state", "retired", ["slot"]),
             ("state", "settled", ["slot"]),
+            ("runtime", DOCKER, ["image"]),
         ],
         supports_check_mode=True,
     )

@@ -60,7 +60,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError, read_artifact
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.store import kept, removable
-from ansible_collections.agentfleet.vm.plugins.module_utils.installation import sync, write
+from ansible_collections.agentfleet.vm.plugins.module_utils.disk import sync, write
 
 Params = dict[str, Any]
 

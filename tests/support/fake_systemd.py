@@ -1,4 +1,4 @@
-"""A host's systemd and uv for tests: what the release module starts, answered from memory."""
+"""A host's systemd, uv and Docker for tests: what the release module starts, answered from memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import Service
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
+from fake_docker import FakeDocker
 
 
 class LocalService(Service):
@@ -20,6 +21,10 @@ class LocalService(Service):
     @property
     def lock(self) -> Path:
         return self.root / "lock"
+
+    @property
+    def docker(self) -> Path:
+        return self.root / "docker-client"
 
     @property
     def unit_file(self) -> Path:
@@ -37,6 +42,14 @@ def make_service(root: Path) -> LocalService:
     return service
 
 
+def with_docker(service: LocalService) -> None:
+    """As role agent prepares a host for containers."""
+    service.docker.write_text("")
+    (service.root / "docker").mkdir()
+    for name in ("service", "migrate"):
+        (service.root / "docker" / f"{name}.conf").write_text("[Service]\nType=exec\n")
+
+
 @dataclass
 class FakeSystemd:
     """Answers `systemd.run`."""
@@ -48,11 +61,14 @@ class FakeSystemd:
     journal: str = ""
     said: list[str] = field(default_factory=list)
     sealed: int = 0
+    docker: FakeDocker = field(default_factory=FakeDocker)
 
     def run(self, *command: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None) -> bytes:
         words = [word for word in command if not word.startswith("--")]
         self.said.append(" ".join([Path(words[0]).name, *words[1:]]))
         name = Path(words[0]).name
+        if name == "docker":
+            return self.docker.run(command[1:])
         if name == "systemctl":
             return self.systemctl(words[1], words[2:]).encode()
         if name == "systemd-creds":

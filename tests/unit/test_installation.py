@@ -13,14 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.agentfleet.vm.plugins.module_utils import installation, observation, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils import (
+    containers,
+    disk,
+    installation,
+    observation,
+    systemd,
+    venvs,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import File, pack
 from ansible_collections.agentfleet.vm.plugins.module_utils.installation import HostError
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from fake_systemd import FakeSystemd, LocalService, make_service
+from fake_docker import FakeDocker
+from fake_systemd import FakeSystemd, LocalService, make_service, with_docker
 
 LOCK = b"uvicorn==0.30.0 --hash=sha256:" + b"0" * 64 + b"\n"
 FILES = {"requirements.txt": File(LOCK), "src/shop/main.py": File(b"app = None\n")}
@@ -39,7 +47,8 @@ def service(tmp_path: Path) -> LocalService:
 def fake(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> FakeSystemd:
     fake = FakeSystemd(service)
     monkeypatch.setattr(systemd, "run", fake.run)
-    monkeypatch.setattr(observation, "interpreter_tag", lambda _python: "cp311-x86_64")
+    monkeypatch.setattr(venvs, "interpreter_tag", lambda _python: "cp311-x86_64")
+    monkeypatch.setattr(containers, "user_of", lambda _service: "994:996")
     return fake
 
 
@@ -185,20 +194,31 @@ def crashing(monkeypatch: pytest.MonkeyPatch, fake: FakeSystemd) -> Callable[[in
         nonlocal left
         left = calls
 
-    for name in ("write", "link", "sync", "unpack"):
-        monkeypatch.setattr(installation, name, counted(getattr(installation, name)))
+    for module, name in ((disk, "write"), (disk, "link"), (disk, "sync"), (installation, "unpack")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     monkeypatch.setattr(systemd, "run", counted(fake.run))
     return after
 
 
-@pytest.mark.parametrize(("over_another", "points"), [(False, 20), (True, 14)])
+@pytest.mark.parametrize(
+    ("before", "after", "points"),
+    [
+        ("", "venv", 20),
+        ("venv", "venv", 14),
+        ("", "docker", 30),
+        ("docker", "docker", 20),
+        ("venv", "docker", 30),
+        ("docker", "venv", 20),
+    ],
+)
 def test_a_crash_at_any_point_is_mended_by_the_next_run(
     fake: FakeSystemd,
     wanted: Wanted,
     archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    over_another: bool,
+    before: str,
+    after: str,
     points: int,
 ) -> None:
     other = tmp_path / "other"
@@ -208,10 +228,14 @@ def test_a_crash_at_any_point_is_mended_by_the_next_run(
     while True:
         fake.service = service = make_service(tmp_path / str(crashes))
         fake.states = {}
+        fake.docker = FakeDocker()
+        fake.docker.add("python:3")
+        with_docker(service)
         crash_after(0)
-        before = replace(wanted, release=OTHER["id"])
-        if over_another:
-            install(service, before, other)
+        wanted = replace(wanted, runtime=after, image="python:3")
+        earlier = replace(wanted, release=OTHER["id"], runtime=before or after)
+        if before:
+            install(service, earlier, other)
         crash_after(crashes + 1)
         try:
             install(service, wanted, archive)
@@ -221,10 +245,11 @@ def test_a_crash_at_any_point_is_mended_by_the_next_run(
             break
         crash_after(0)
         assert not holds(service, wanted)
-        assert holds(service, before) or not observation.read_record(service, "blue")
+        assert holds(service, earlier) or not observation.read_record(service, "blue")
         install(service, wanted, archive)
         assert holds(service, wanted)
         assert list(service.releases.glob(".new-*")) == []
+        assert fake.docker.containers == {}
     assert crashes >= points
 
 

@@ -21,7 +21,12 @@ SECRETS = {
 SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 
 # Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
-WITHOUT_HEAD = {"redis/templates/users.acl.j2", "balancer/templates/problem.http.j2", "agent/templates/process.j2"}
+WITHOUT_HEAD = {
+    "redis/templates/users.acl.j2",
+    "balancer/templates/problem.http.j2",
+    "agent/templates/process.j2",
+    "agent/templates/container.j2",
+}
 
 BASELINE = {
     **SECRETS,
@@ -78,6 +83,7 @@ VARIANTS = {
 # What a task gives its template besides.
 ITEMS = {
     "balancer/templates/problem.http.j2": {"item": {"key": 503, "value": {"title": "Away", "detail": "Come back."}}},
+    "agent/templates/container.j2": {"container_options": "agent:blue"},
 }
 
 

@@ -9,8 +9,9 @@ import time
 
 
 def tell_systemd(state):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.sendto(state, os.environ["NOTIFY_SOCKET"])
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(state, path)
 
 
 async def keep_alive():
