@@ -159,6 +159,7 @@ def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[st
         "policy": dict(facts["policy"]),
         "prometheus": facts["prometheus"],
         "conditions": gates.conditions([name for name, weight in last.items() if weight], facts["gates"]),
+        "balancer_port": int(facts["balancer_port"]),
         "probe_path": facts["probe_path"],
         "by": facts["by"],
         "where": facts["where"],

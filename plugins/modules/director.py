@@ -28,7 +28,7 @@ options:
       [observed, leased, released, overwritten, contracted, rolled_out, rolled_back, drained, undrained, recorded]
     required: true
   backend:
-    description: Name of the service.
+    description: Name of the service; V(drained) and V(undrained) without one are for all services of the host.
     type: str
     default: ""
   generation:

@@ -276,6 +276,7 @@ FACTS = {
         "conditions": [],
     },
     "prometheus": "",
+    "balancer_port": 8080,
     "probe_path": "/ready",
     "by": "ann",
     "where": "a test",

@@ -205,6 +205,7 @@ def test_the_director_is_asked_with_everything_it_needs() -> None:
             "conditions": [{"name": "queue", "query": 'max(x{instance=~"$instances"})', "limit": 5}],
         },
         "prometheus": "http://10.0.0.41:9090",
+        "balancer_port": "8081",
         "probe_path": "/ready",
         "by": "ann on desk",
         "where": "ansible-playbook",

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,32 +235,44 @@ def rollback(director: Director, request: Request) -> Answer:
 
 
 def drain(director: Director, request: Request) -> Answer:
-    """Keep new requests from the servers of a host, or let them come again; weights stay as they are."""
-    backend, host, on = str(request["backend"]), str(request["host"]), bool(request.get("on", True))
-    servers = director.runtime.servers(backend)
-    mine = [name for name in servers if host_of(name) == host]
-    if not mine:
-        raise Refusal(f"backend {backend} has no server of {host}; it has {', '.join(sorted(servers))}")
-    others = [server for name, server in servers.items() if name not in mine and server.weight and server.state == "up"]
-    if on and not others:
-        raise Refusal(f"{host} is all that serves; nothing was changed")
+    """Keep new requests from a host's servers, or let them come again; weights stay as they are.
+
+    Without a backend of every service that is known: the host itself is about to go away.
+    """
+    wanted, host, on = str(request["backend"]), str(request["host"]), bool(request.get("on", True))
+    seen = {name: director.runtime.servers(name) for name in ([wanted] if wanted else sorted(known_backends(director)))}
+    mine = {backend: [name for name in servers if host_of(name) == host] for backend, servers in seen.items()}
+    if not any(mine.values()):
+        known = ", ".join(sorted({name for servers in seen.values() for name in servers}))
+        raise Refusal(f"{f'backend {wanted}' if wanted else 'the balancer'} has no server of {host}; it has {known}")
+    for backend, servers in seen.items():
+        if on and is_all_that_serves(servers, mine[backend]):
+            of = "" if wanted else f" of {backend}"
+            raise Refusal(f"{host} is all that serves{of}; nothing was changed")
     changed = []
     with haproxy.locked(director.places.state_file):
-        for name in mine:
-            if (servers[name].state == "drain") != on:
+        for backend, names in mine.items():
+            changing = [name for name in names if (seen[backend][name].state == "drain") != on]
+            for name in changing:
                 director.runtime.set_state(backend, name, "drain" if on else "ready")
-                changed.append(name)
+            changed += changing
         if changed:
             haproxy.save_state(director.runtime, director.places.state_file, director.places.config)
     if changed:
         words = "gets no new requests" if on else "gets requests again"
-        director.note("note", backend=backend, note=f"{host} {words}, by {request.get('by', 'an operator')}")
-    after = {name: server for name, server in director.runtime.servers(backend).items() if name in mine}
+        director.note("note", backend=wanted, note=f"{host} {words}, by {request.get('by', 'an operator')}")
+    after = [director.runtime.servers(backend)[name] for backend, names in mine.items() for name in names]
     return {
         "changed": changed,
-        "sessions": sum(server.sessions for server in after.values()),
-        "down": [name for name, server in after.items() if server.weight and not server.ready],
+        "sessions": sum(server.sessions for server in after),
+        "down": [server.name for server in after if server.weight and not server.ready],
     }
+
+
+def is_all_that_serves(servers: Mapping[str, haproxy.Server], names: Collection[str]) -> bool:
+    """Whether nobody but NAMES would answer who may answer now."""
+    others = any(server.weight and server.state == "up" for name, server in servers.items() if name not in names)
+    return any(servers[name].weight for name in names) and not others
 
 
 def record(director: Director, request: Request) -> Answer:

@@ -43,7 +43,6 @@ class Places:
     state_file: str = haproxy.STATE_FILE
     config: str = haproxy.CONFIG
     route_key: Path = Path("/etc/haproxy/agentfleet-route-key")
-    balancer_port: int = 8080
 
 
 class Watch:
@@ -202,7 +201,7 @@ class Director:
         for _ in range(min(due, lacking)):
             server, watch.turn = servers[watch.turn % len(servers)], watch.turn + 1
             work = asyncio.to_thread(
-                probe, self.places.balancer_port, rollout.probe_path, server, self.route_key(), seconds
+                probe, rollout.balancer_port, rollout.probe_path, server, self.route_key(), seconds
             )
             task = asyncio.create_task(work)
             watch.probing.add(task)

@@ -55,6 +55,7 @@ class Rollout:
     policy: Policy = field(default_factory=Policy)
     prometheus: str = ""
     conditions: tuple[Condition, ...] = ()
+    balancer_port: int = 8080
     probe_path: str = "/ready"
     by: str = ""
     where: str = ""

@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from ansible_collections.agentfleet.vm.plugins.module_utils.director import journal, memory
+from ansible_collections.agentfleet.vm.plugins.module_utils.director import journal, memory, program
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.answers import Refusal, answer
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.lease import LeaseError
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Director
@@ -272,6 +272,17 @@ def test_a_host_is_drained_and_comes_back_but_never_the_last(director, haproxy, 
     assert ask(director, "drain", backend="agent", host="agent1", on=False)["down"] == []
 
 
+def test_a_host_is_drained_of_every_service_and_of_none_where_one_has_no_other(director, haproxy, clock):
+    deploy(director, clock)
+    drained = ask(director, "drain", backend="", host="agent1", on=True)
+    assert drained["changed"] == ["agent1-blue-1", "agent1-green-1"]
+    with pytest.raises(Refusal, match="agent2 is all that serves of agent; nothing was changed"):
+        ask(director, "drain", backend="", host="agent2", on=True)
+    with pytest.raises(Refusal, match="the balancer has no server of agent9"):
+        ask(director, "drain", backend="", host="agent9", on=True)
+    assert len(ask(director, "drain", backend="", host="agent1", on=False)["changed"]) == 2
+
+
 def test_while_haproxy_is_away_nothing_is_decided(director, haproxy, clock, places):
     generation = lease(director)
     ask(director, "submit", generation=generation, rollout=rollout(bake_seconds=300.0))
@@ -285,6 +296,16 @@ def test_while_haproxy_is_away_nothing_is_decided(director, haproxy, clock, plac
     asyncio.run(some())
     assert phase(director) == "moving"
     assert director.memory.events[-1]["text"].startswith("waiting: HAProxy cannot be reached")
+
+
+def test_a_slot_is_probed_through_the_port_of_its_own_service(director, haproxy, clock, monkeypatch):
+    ports = []
+    monkeypatch.setattr(program, "probe", lambda port, *_: ports.append(port))
+    generation = lease(director)
+    ask(director, "submit", generation=generation, rollout=rollout(bake_seconds=30.0, balancer_port=8081))
+    carry_on(director, clock, steps=4)
+    carry_on(director, clock, seconds=5)
+    assert set(ports) == {8081}
 
 
 def test_figures_of_each_request_decide(director, haproxy, clock):
