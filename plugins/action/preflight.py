@@ -85,7 +85,7 @@ class ActionModule(ActionBase):
             if name.endswith(("_name", "_port", "_instances"))
         }
         minimum = "fleet_minimum_free_mb"
-        return host_check.judge_host(
+        findings = host_check.judge_host(
             self._host,
             report,
             host_check.claims(self._groups, values, monitored=bool(self._vars["groups"].get("monitoring"))),
@@ -94,6 +94,19 @@ class ActionModule(ActionBase):
             bool(self._task.check_mode),
             self._place.inventory,
             access,
+        )
+        if "edge" in self._groups:
+            name = str(self._evaluation.value("_balancer_backend", "agent"))
+            findings += host_check.judge_services(self._host, name, self._wants(), report.services)
+        return findings
+
+    def _wants(self) -> host_check.Held:
+        """What the service shall have on this edge."""
+        servers = self._evaluation.value("_balancer_servers", [])
+        return host_check.Held(
+            port=host_check.number({"port": self._evaluation.value("balancer_port")}, "port", 0),
+            site=str(self._evaluation.value("edge_server_name", "")),
+            addresses=frozenset(str(server["address"]) for server in servers),
         )
 
     def _python(self) -> str:

@@ -21,6 +21,10 @@ GREEN_OFFSET = 50
 UNITS = (".service", ".socket")
 # Tells the report's lines from whatever a login or sudo prints.
 MARK = "preflight:"
+# Written by the roles balancer and edge, a file for each service.
+PARTS = "/etc/haproxy/agentfleet/2-*.cfg /etc/nginx/agentfleet/*.conf"
+# So many of the addresses that clash are told.
+SHOWN = 3
 DISK_PATHS = ("/", "/opt", "/var")
 
 # No single quotes in here: the whole text is one quoted argument, twice over under sudo.
@@ -75,6 +79,11 @@ if command -v systemctl >/dev/null; then
   systemctl list-sockets --full --no-legend 2>/dev/null |
     while read -r address name _; do say opened "$address $name"; done
 fi
+for file in @PARTS@; do
+  [ -r "$file" ] || continue
+  name=$(basename "${file%.*}")
+  grep -E "^ *(bind|server|server_name) " "$file" | while read -r line; do say service "${name#2-} $line"; done
+done
 say end .
 """
 
@@ -98,6 +107,15 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a service has on an edge: its balancer's port, the name of its site, the addresses of its instances."""
+
+    port: int = 0
+    site: str = ""
+    addresses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Report:
     """What the script said."""
 
@@ -111,6 +129,7 @@ class Report:
     apt: bool = False
     disks: tuple[Disk, ...] = ()
     listeners: tuple[Listener, ...] = ()
+    services: Mapping[str, Held] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +158,12 @@ class Access:
 
 
 def script(python: str, paths: Iterable[str]) -> str:
-    words = {"@PYTHON@": shlex.quote(python), "@PATHS@": " ".join(map(shlex.quote, paths)), "@MARK@": MARK}
+    words = {
+        "@PYTHON@": shlex.quote(python),
+        "@PATHS@": " ".join(map(shlex.quote, paths)),
+        "@MARK@": MARK,
+        "@PARTS@": PARTS,
+    }
     return re.sub("@[A-Z]+@", lambda found: words[found[0]], SCRIPT)
 
 
@@ -167,6 +191,7 @@ def parse(text: str) -> Report | None:
         apt="apt" in said,
         disks=tuple(_disks(said.get("disk", []))),
         listeners=tuple(_listeners(said)),
+        services=_services(said.get("service", [])),
     )
 
 
@@ -175,29 +200,29 @@ def claims(groups: Collection[str], values: Mapping[str, Any], monitored: bool =
     name = str(values.get("agent_name", "agent"))
     wanted = []
     if monitored:
-        port, node = _number(values, "exporters_node_port", 9100), "prometheus-node-exporter"
+        port, node = number(values, "exporters_node_port", 9100), "prometheus-node-exporter"
         # The kernel keeps 15 letters of a process's name.
         wanted.append(Claim(port, "the node exporter", "exporters_node_port", (node[:15],), (f"{node}.service",)))
     if "edge" in groups:
         wanted += [Claim(port, "Nginx", "", ("nginx",), ("nginx.service",)) for port in (80, 443)]
         for variable, default in (("balancer_port", 8080), ("balancer_metrics_port", 8405)):
-            port = _number(values, variable, default)
+            port = number(values, variable, default)
             wanted.append(Claim(port, "HAProxy", variable, ("haproxy",), ("haproxy.service",)))
     if "postgres" in groups:
-        port = _number(values, "postgres_port", 5432)
+        port = number(values, "postgres_port", 5432)
         wanted.append(Claim(port, "PostgreSQL", "postgres_port", ("postgres",), ("postgresql@",)))
     if "redis" in groups:
-        port = _number(values, "redis_port", 6379)
+        port = number(values, "redis_port", 6379)
         wanted.append(Claim(port, "Redis", "redis_port", ("redis-server", "valkey-server"), ("redis", "valkey")))
     if "agents" in groups:
-        first, instances = _number(values, "agent_port", 8100), _number(values, "agent_instances", 1)
+        first, instances = number(values, "agent_port", 8100), number(values, "agent_instances", 1)
         for slot, offset in (("blue", 0), ("green", GREEN_OFFSET)):
             for instance in range(instances):
                 port = first + offset + instance
                 purpose = f"{name}@{slot}-{instance + 1}.service"
                 wanted.append(Claim(port, purpose, "agent_port", (), (f"{name}@", f"container:{name}-{slot}-")))
     if "monitoring" in groups:
-        port = _number(values, "prometheus_port", 9090)
+        port = number(values, "prometheus_port", 9090)
         units = ("prometheus.service", "agentfleet-prometheus.")
         wanted.append(Claim(port, "Prometheus", "prometheus_port", ("prometheus",), units))
     return wanted
@@ -224,6 +249,24 @@ def judge_host(
         *(_judge_port(claim, report.listeners, access) for claim in wanted),
     ]
     return [Finding(text, mend, host) for text, mend in filter(None, judged)]
+
+
+def judge_services(host: str, name: str, wants: Held, services: Mapping[str, Held]) -> list[Finding]:
+    """What service NAME wants on this edge and another service has."""
+    findings = []
+    for other, has in services.items():
+        if other == name:
+            continue
+        taken = sorted(wants.addresses & has.addresses)
+        for clash, variable in (
+            (f"port {wants.port} of the balancer" if wants.port == has.port else "", "balancer_port"),
+            (f"the name {wants.site}" if wants.site and wants.site == has.site else "", "edge_server_name"),
+            (", ".join(taken[:SHOWN]), "agent_port"),
+        ):
+            if clash:
+                text = f"service '{other}' has {clash}, which '{name}' wants as well"
+                findings.append(Finding(text, f"Set another {variable} in the variables of '{name}'", host))
+    return findings
 
 
 def judge_silence(host: str, stderr: str, access: Access) -> Finding:
@@ -322,7 +365,7 @@ def _root_mend(access: Access) -> str:
     return f"Try: {access.ssh} sudo -n true (a sudo password: --ask-become-pass)"
 
 
-def _number(values: Mapping[str, Any], name: str, otherwise: int) -> int:
+def number(values: Mapping[str, Any], name: str, otherwise: int) -> int:
     # A value of a wrong type has its own line already.
     try:
         return int(values.get(name, otherwise))
@@ -345,6 +388,21 @@ def _disks(lines: Iterable[str]) -> Iterable[Disk]:
         found = re.match(r"(\S+) .*?\s\d+\s+-?\d+\s+(-?\d+)\s+\S+\s+(/.*)$", line)
         if found:
             yield Disk(found[1], found[3], int(found[2]) // 1024)
+
+
+def _services(lines: Iterable[str]) -> dict[str, Held]:
+    found: dict[str, Held] = {}
+    for line in lines:
+        name, word, *rest = line.rstrip(";").split()
+        held = found.get(name, Held())
+        if word == "bind":
+            held = replace(held, port=int(rest[0].rpartition(":")[2]))
+        elif word == "server_name":
+            held = replace(held, site=rest[0])
+        elif len(rest) > 1:
+            held = replace(held, addresses=held.addresses | {rest[1]})
+        found[name] = held
+    return found
 
 
 def _listeners(said: Mapping[str, list[str]]) -> Iterable[Listener]:

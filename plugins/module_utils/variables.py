@@ -28,6 +28,8 @@ ROLES_OF_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 # Required all the same, so that nobody gets an offline model without having said so.
 MAY_BE_EMPTY = frozenset({"agent_model_key"})
+# A password for nobody: the service says by an empty host that it has no such server.
+SERVERS = {"agent_database_password": "agent_database_host", "agent_redis_password": "agent_redis_host"}
 OWN_PREFIXES = ("my_", "vault_", "_")
 MAGIC = frozenset(
     (
@@ -118,7 +120,7 @@ def judge_variables(
     findings = []
     inventory, extra = known.inventory(), known.extra(playbook)
     for variable in variables.values():
-        if is_own(variable.name):
+        if is_own(variable.name) or _is_spared(variable.name, variables):
             continue
         option = (extra if variable.extra else inventory).get(variable.name)
         if option is None:
@@ -126,6 +128,11 @@ def judge_variables(
         else:
             findings += _judge_value(host, variable, option, place)
     return findings + _judge_missing(host, groups, variables, unset, known, place)
+
+
+def _is_spared(name: str, variables: Mapping[str, Variable]) -> bool:
+    server = variables.get(SERVERS.get(name, ""))
+    return server is not None and server.value == ""
 
 
 def _unknown(host: str, variable: Variable, known: Known, playbook: str) -> Finding:

@@ -5,9 +5,11 @@ import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.host_check import (
     DISK_PATHS,
     Access,
+    Held,
     claims,
     judge_connection,
     judge_host,
+    judge_services,
     judge_silence,
     parse,
     script,
@@ -247,6 +249,39 @@ def test_ports_follow_the_variables():
         9050: "shop@green-1.service",
         9051: "shop@green-2.service",
     }
+
+
+SERVICES = """\
+preflight: service agent bind 127.0.0.1:8080
+preflight: service agent server agent1-blue-1 10.0.0.21:8100 weight 0
+preflight: service agent server agent1-green-1 10.0.0.21:8150 weight 0
+preflight: service agent server 127.0.0.1:8080;
+preflight: service agent server {
+preflight: service agent server_name agent.example.com;
+preflight: end"""
+
+
+@pytest.mark.parametrize(
+    ("name", "wants", "told"),
+    [
+        ("agent", Held(8080, "agent.example.com", frozenset({"10.0.0.21:8100"})), []),
+        ("shop", Held(8081, "shop.example.com", frozenset({"10.0.0.21:8200", "10.0.0.21:8250"})), []),
+        ("shop", Held(8080, "shop.example.com"), [("port 8080 of the balancer", "balancer_port")]),
+        ("shop", Held(8081, "agent.example.com"), [("the name agent.example.com", "edge_server_name")]),
+        ("shop", Held(8081, "", frozenset({"10.0.0.21:8150", "10.0.0.21:8200"})), [("10.0.0.21:8150", "agent_port")]),
+    ],
+)
+def test_what_another_service_has_is_told_with_the_variable(name, wants, told):
+    report = parse(REPORT.replace("preflight: end", SERVICES))
+    assert report
+    found = [(finding.text, finding.mend) for finding in judge_services("edge1", name, wants, report.services)]
+    assert found == [
+        (
+            f"service 'agent' has {thing}, which '{name}' wants as well",
+            f"Set another {variable} in the variables of '{name}'",
+        )
+        for thing, variable in told
+    ]
 
 
 def test_a_listener_is_read_where_there_is_no_ss():

@@ -16,6 +16,7 @@ KNOWN = Known(
                 "agent_port": {"type": "int", "default": 8100},
                 "agent_notify": {"type": "bool", "default": True},
                 "agent_api_key": {"type": "str", "required": True, "no_log": True},
+                "agent_database_host": {"type": "str", "default": "{{ … }}"},
                 "agent_database_password": {"type": "str", "required": True, "no_log": True},
                 "agent_model_key": {"type": "str", "required": True, "no_log": True},
                 "agent_secrets": {"type": "dict", "default": {}, "no_log": True},
@@ -139,6 +140,14 @@ def test_a_secret_in_a_plain_file_is_replaced_and_encrypted():
     place = Place(PLACE.inventory, PLACE.vault, "plain")
     [(_, _, mend)] = judge(Variable("agent_api_key", f"{PLACE.vault}:3", "CHANGE-ME"), place=place)
     assert mend == f"Replace it there (openssl rand -hex 24 makes one), then: ansible-vault encrypt {PLACE.vault}"
+
+
+def test_a_service_without_a_database_needs_no_password_for_it():
+    empty = in_inventory("agent_database_password", "")
+    [(_, text, _)] = judge(empty)
+    assert text == f"secret 'agent_database_password' in {WHERE} is empty"
+    assert judge(empty, in_inventory("agent_database_host", "")) == []
+    assert judge(empty, in_inventory("agent_database_host", "10.0.0.9")) != []
 
 
 def test_a_key_that_may_be_empty_may_be_empty():
