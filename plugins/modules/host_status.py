@@ -25,7 +25,7 @@ options:
   certificate:
     description: The edge's certificate.
     type: path
-    default: /etc/agentfleet/tls/site.crt
+    default: /etc/agentfleet/tls/agent.crt
   socket:
     description: HAProxy's runtime socket.
     type: path
@@ -168,7 +168,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "agent": {"type": "bool", "default": False},
             "edge": {"type": "bool", "default": False},
-            "certificate": {"type": "path", "default": "/etc/agentfleet/tls/site.crt"},
+            "certificate": {"type": "path", "default": "/etc/agentfleet/tls/agent.crt"},
             "socket": {"type": "path", "default": haproxy.SOCKET},
         },
         supports_check_mode=True,

@@ -42,8 +42,8 @@ author:
 EXAMPLES = r"""
 - name: Make the site's certificate
   agentfleet.vm.self_signed:
-    certificate: /etc/agentfleet/tls/site.crt
-    key: /etc/agentfleet/tls/site.key
+    certificate: /etc/agentfleet/tls/agent.crt
+    key: /etc/agentfleet/tls/agent.key
     names: [agent.example.com]
     group: ssl-cert
 """

@@ -141,7 +141,7 @@ class Fleet:
         return Result(done.returncode, done.stdout)
 
     def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.credentials / f"{self.name}.crt"))
+        return ssl.create_default_context(cafile=str(self.credentials / f"{self.name}-{self.service}.crt"))
 
     @contextmanager
     def client(self, key: str | None = None, **options: Any) -> Iterator[httpx.Client]:

@@ -22,6 +22,7 @@ SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 
 # Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
 WITHOUT_HEAD = {
+    "redis/templates/default.acl.j2",
     "redis/templates/users.acl.j2",
     "balancer/templates/problem.http.j2",
     "agent/templates/process.j2",
@@ -116,7 +117,9 @@ def render(template, **different):
         available_variables={**variables_of(role), **trusted({**BASELINE, **given})},
     )
     overrides = {"trim_blocks": True}
-    return str(templar.template(trust_as_template(path.read_text()), escape_backslashes=False, overrides=overrides))
+    text = templar.template(trust_as_template(path.read_text()), escape_backslashes=False, overrides=overrides)
+    # A template without a line gives an empty file.
+    return "" if text is None else str(text)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -185,7 +188,8 @@ def test_a_users_settings_win_and_are_quoted():
 
 
 def access(**different):
-    lines = render("postgres/templates/pg_hba.conf.j2", **different).splitlines()
+    parts = (render(f"postgres/templates/{part}.conf.j2", **different) for part in ("first", "service", "last"))
+    lines = "".join(parts).splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
@@ -197,14 +201,14 @@ def test_only_agents_reach_the_database_and_only_over_tls():
     ]
     assert access(**VARIANTS["ipv6"])[1] == 'hostssl "agent" "agent" fd00::2/128 scram-sha-256'
     assert access(**VARIANTS["no agents yet"]) == ["local all postgres peer"]
+    assert access(agent_database_host="") == ["local all postgres peer"]
 
 
 def test_redis_keeps_hashes_and_turns_off_who_needs_no_password():
     digest = hashlib.sha256(SECRETS["agent_redis_password"].encode()).hexdigest()
-    assert render("redis/templates/users.acl.j2").splitlines() == [
-        "user default off resetpass resetkeys resetchannels -@all",
-        f"user agent on #{digest} ~* &* +@all -@admin -@dangerous",
-    ]
+    assert render("redis/templates/default.acl.j2") == "user default off resetpass resetkeys resetchannels -@all\n"
+    assert render("redis/templates/users.acl.j2") == f"user agent on #{digest} ~* &* +@all -@admin -@dangerous\n"
+    assert render("redis/templates/users.acl.j2", agent_redis_host="") == ""
 
 
 @pytest.mark.parametrize(("memory", "most"), [(3921, "976mb"), (3925, "976mb"), (100, "64mb")])
@@ -250,17 +254,24 @@ def test_only_some_become_root():
 def targets(**different):
     """Jobs of prometheus.yml: addresses with their labels."""
     jobs = yaml.safe_load(render("prometheus/templates/prometheus.yml.j2", **different))["scrape_configs"]
-    return {
-        job["job_name"]: {address: group["labels"] for group in job["static_configs"] for address in group["targets"]}
-        for job in jobs
-    }
+    return {job["job_name"]: labelled(job.get("static_configs", [])) for job in jobs}
+
+
+def labelled(groups):
+    return {address: group["labels"] for group in groups for address in group["targets"]}
+
+
+def instances(**different):
+    """What one service adds to the job `agent`: addresses with their labels."""
+    return labelled(yaml.safe_load(render("prometheus/templates/service.yml.j2", **different)))
 
 
 def test_prometheus_reads_both_slots_by_the_balancers_names():
     hostvars = {**BASELINE["hostvars"], "agent2": {"ansible_host": "fd00::22", "agent_port": 9000}}
-    agents = targets(hostvars=hostvars)["agent"]
+    agents = instances(hostvars=hostvars)
     assert list(agents) == ["10.0.0.21:8100", "10.0.0.21:8150", "[fd00::22]:9000", "[fd00::22]:9050"]
     assert agents["[fd00::22]:9050"] == {
+        "__metrics_path__": "/metrics",
         "instance": "agent2-green-1",
         "host": "agent2",
         "slot": "green",
@@ -273,12 +284,8 @@ def test_prometheus_reads_the_service_as_its_own_hosts_say():
     """A service's variables may be set for the group agents alone."""
     hostvars = {name: {**values} for name, values in BASELINE["hostvars"].items()}
     hostvars["agent1"] |= {"agent_name": "shop", "agent_metrics_path": "/internal/metrics"}
-    text = render("prometheus/templates/prometheus.yml.j2", hostvars=hostvars)
-    job = yaml.safe_load(text)["scrape_configs"][1]
-    assert (job["job_name"], job["metrics_path"], job["scrape_interval"]) == ("agent", "/internal/metrics", "5s")
-    assert {group["labels"]["service"] for group in job["static_configs"]} == {"shop"}
-    hostvars["agent1"]["agent_metrics_path"] = ""
-    assert "agent" not in targets(hostvars=hostvars)
+    told = instances(hostvars=hostvars).values()
+    assert {(labels["service"], labels["__metrics_path__"]) for labels in told} == {("shop", "/internal/metrics")}
 
 
 def test_prometheus_reads_every_host_and_every_balancer():

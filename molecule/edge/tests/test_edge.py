@@ -28,7 +28,7 @@ def upstream(host):
 @pytest.fixture
 def certificate(host, tmp_path):
     path = tmp_path / "site.crt"
-    path.write_text(host.file("/etc/agentfleet/tls/site.crt").content_string)
+    path.write_text(host.file("/etc/agentfleet/tls/agent.crt").content_string)
     return path
 
 
@@ -241,12 +241,12 @@ def test_a_balancer_that_is_gone_is_a_problem_document(host, get):
 
 
 def test_a_new_certificate_is_served_at_once(host, curl, certificate):
-    host.run_expect([0], "rm /etc/agentfleet/tls/site.key")
+    host.run_expect([0], "rm /etc/agentfleet/tls/agent.key")
     playbook = Path(__file__).parents[2] / "shared/converge.yml"
     only = ["--limit", host.backend.get_hostname(), "-e", '{"converge_roles": ["tls"]}']
     subprocess.run(["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], *only, playbook], check=True)
     assert curl("/health").returncode == 60, "the old one is not trusted any more"
-    certificate.write_text(host.file("/etc/agentfleet/tls/site.crt").content_string)
+    certificate.write_text(host.file("/etc/agentfleet/tls/agent.crt").content_string)
     assert curl("/health").returncode == 0
 
 
