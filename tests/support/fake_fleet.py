@@ -128,7 +128,9 @@ class FakeFleet:
         play = [EDGE, *self.hosts]
         current = deploy.deploy_current(groups, hostvars, "deploy", "")["current"]
         plan = deploy.deploy_plan(
-            groups, hostvars, {**REQUEST, "release": {"id": release}, "strategy": strategy, "hosts": play}
+            groups,
+            hostvars,
+            {**REQUEST, "release": {"id": release, "schema": SCHEMAS[release]}, "strategy": strategy, "hosts": play},
         )
         progress = plan["progress"]
         if plan["verdict"] != "go":
@@ -211,7 +213,11 @@ class FakeFleet:
             artifacts = self.director.places.store / "agent/artifacts"
             artifacts.mkdir(parents=True, exist_ok=True)
             (artifacts / f"{asked['release']}.tar.gz").touch()
-            (artifacts / f"{asked['release']}.json").write_text(json.dumps({"id": asked["release"]}))
+            (artifacts / f"{asked['release']}.json").write_text(
+                json.dumps({"id": asked["release"], "schema": SCHEMAS[asked["release"]]})
+            )
+        elif action == "contract":
+            self.ask("contract", backend="agent", floor=step["floor"], generation=generation)
         elif action == "rollout":
             reply = self.ask("submit", generation=generation, rollout=asked)
             if not self.follows:
@@ -250,6 +256,11 @@ class FakeFleet:
         asyncio.run(work())
 
 
+# All know both migrations; the second one's contract comes with release 2.
+SCHEMAS = {
+    release: {"revisions": ["0001", "0002"], "floor": floor}
+    for release, floor in (("1", ""), ("2", "0002"), ("3", "0002"))
+}
 REQUEST = {
     "steps": "5,50,100",
     "batch": 1,
