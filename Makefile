@@ -80,10 +80,10 @@ demo: setup ## Local hosts, provisioned, the agent service deployed, a conversat
 	@tests/tools/demo
 
 fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up: KEEP=1)
-	pytest -q tests/fleet -m "not soak" $(if $(ONLY),-k "$(ONLY)")
+	pytest -q --durations=20 tests/fleet -m "not soak" $(if $(ONLY),-k "$(ONLY)")
 
 soak: setup app/.venv/.ready ## The fleet tests' whole matrix; run before a release
-	pytest -q tests/fleet $(if $(ONLY),-k "$(ONLY)")
+	pytest -q --durations=20 tests/fleet $(if $(ONLY),-k "$(ONLY)")
 
 test: lint unit app-test roles fleet ## All of it: the same that CI runs
 

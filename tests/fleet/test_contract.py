@@ -39,6 +39,7 @@ def restored(fleet: Fleet) -> Iterator[None]:
     assert fleet.on("edge1", "agentfleet-director floor --set ''").ok().stdout.strip() == "none"
 
 
+@pytest.mark.soak
 def test_older_code_stays_away_from_a_database_that_was_contracted(
     fleet: Fleet, app: Path, stable: str, restored: None, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from support.load import load_on
 RATE = 20
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "blue_green", "canary"])
+@pytest.mark.parametrize("strategy", [pytest.param("rolling", marks=pytest.mark.soak), "blue_green", "canary"])
 def test_a_strategy_and_its_rollback_fail_no_request(fleet: Fleet, app: Path, stable: str, strategy: str) -> None:
     before = shares(fleet)
     with load_on(fleet, RATE) as requests:
@@ -31,6 +31,7 @@ def test_a_strategy_and_its_rollback_fail_no_request(fleet: Fleet, app: Path, st
     assert "serves" in back.stdout
 
 
+@pytest.mark.soak
 def test_a_second_rollback_goes_further_back_and_never_to_what_the_first_left(
     fleet: Fleet, app: Path, stable: str
 ) -> None:
@@ -57,8 +58,8 @@ LATER = {"agent_environment": {"FAULT_AFTER": "20"}, "bake_seconds": 40}
     [
         ("errors", {}),
         pytest.param("errors", LATER, marks=pytest.mark.soak, id="errors after 20 s"),
-        ("slow", {"agent_gate_p95_seconds": 0.5}),
-        ("hang", {"agent_gate_overdue_seconds": 5}),
+        pytest.param("slow", {"agent_gate_p95_seconds": 0.5}, marks=pytest.mark.soak),
+        pytest.param("hang", {"agent_gate_overdue_seconds": 5}, marks=pytest.mark.soak),
     ],
 )
 def test_a_release_that_misbehaves_goes_back_by_itself(
@@ -82,6 +83,7 @@ def test_a_release_that_misbehaves_goes_back_by_itself(
     assert (history[-1]["outcome"], history[-1]["verdicts"][-1]["kind"]) == ("reverted", "fail")
 
 
+@pytest.mark.soak
 def test_what_fails_the_smoke_test_has_no_users(fleet: Fleet, app: Path, stable: str) -> None:
     with load_on(fleet, RATE) as requests:
         run = fleet.playbook(
@@ -94,6 +96,7 @@ def test_what_fails_the_smoke_test_has_no_users(fleet: Fleet, app: Path, stable:
     assert shares(fleet) == {stable: 1.0}
 
 
+@pytest.mark.soak
 def test_two_at_once_are_one_and_the_other_is_told_who(fleet: Fleet, app: Path, stable: str) -> None:
     first = started(fleet, *options(app, "first", 8))
     until(under_way(fleet), "the first deploy's rollout")

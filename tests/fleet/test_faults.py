@@ -164,6 +164,7 @@ def test_an_agent_host_whose_disk_is_full_keeps_the_fleet_on_the_old_release(
     assert serving(fleet).startswith("room-")
 
 
+@pytest.mark.soak
 def test_an_edge_whose_disk_is_full_decides_nothing_until_there_is_room(fleet: Fleet, app: Path, stable: str) -> None:
     restart = "systemctl restart agentfleet-director"
     with small_disk(fleet, "edge1", "/var/lib/agentfleet/director", then=restart) as disk:
@@ -186,6 +187,7 @@ def test_an_edge_whose_disk_is_full_decides_nothing_until_there_is_room(fleet: F
     assert serving(fleet).startswith("edge-full-")
 
 
+@pytest.mark.soak
 def test_a_migration_that_fails_leaves_the_old_release(fleet: Fleet, app: Path, stable: str, tmp_path: Path) -> None:
     def change(app: Path) -> None:
         versions = app / "migrations/versions"

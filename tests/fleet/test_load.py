@@ -51,6 +51,7 @@ def own_app(fleet: Fleet) -> Iterator[list[str]]:
     fleet.playbook("deploy", "-e", "label=after-own-app").ok()
 
 
+@pytest.mark.soak
 def test_websockets_of_an_own_app_outlive_two_deploys(fleet: Fleet, own_app: list[str]) -> None:
     """The second deploy needs the slot in which conversations of the release before are still open."""
     with load_on(fleet, 10, sockets=6, lasting=(25, 40), seen=None) as load:

@@ -93,6 +93,7 @@ def greedy_app(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return committed(fleet, tmp_path_factory.mktemp("greedy") / "clone", appended('BALLAST = b"x" * (400 << 20)\n'))
 
 
+@pytest.mark.soak
 def test_a_release_whose_memory_is_past_the_gate_goes_back(fleet: Fleet, greedy_app: Path) -> None:
     before = fleet.status()
     own = {"name": "my own", "query": 'max(up{instance=~"$instances"})', "limit": 1}
