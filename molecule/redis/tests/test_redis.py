@@ -65,7 +65,8 @@ def test_a_full_memory_costs_only_what_expires_anyway(redis):
     assert "OOM" not in answers
     assert redis("GET", "for-ever") == "value"
     assert redis("EXISTS", "volatile:23") == "1"
-    assert redis("EXISTS", "volatile:0") == "0"
+    # Which of the others had to go is Redis' choice, by samples.
+    assert int(redis("EXISTS", *(f"volatile:{number}" for number in range(24)))) < 24
 
 
 def test_the_shipped_sandbox_is_still_there(host):
