@@ -129,7 +129,7 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             return {"failed": True, "outcome": "submitted", "msg": f"the director could not be followed: {error}"}
         status = self._asked("status", backend=backend)["backends"][backend]
-        weights = {name: server["weight"] for name, server in status["servers"].items()}
+        weights = weights_of(status)
         ended = ended or {}
         result: Result = {"changed": True, "outcome": ended.get("phase", ""), "id": reply["id"], "weights": weights}
         result["verdicts"] = ended.get("verdicts", [])
@@ -154,7 +154,7 @@ class ActionModule(ActionBase):
         for place, held in seen["slots"].items():
             host, _, slot = place.rpartition("-")
             releases.setdefault(host, {})[slot] = held
-        weights = {name: server["weight"] for name, server in seen["servers"].items()}
+        weights = weights_of(seen)
         plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
         result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}
         result |= {"previous": reply["previous"], "by": who()}
@@ -189,6 +189,11 @@ class ActionModule(ActionBase):
     def _record(self) -> Result:
         self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])
         return {"changed": False}
+
+
+def weights_of(backend: Mapping[str, Any]) -> dict[str, int]:
+    """The weight of every server, as the director read it back."""
+    return {name: server["weight"] for name, server in backend["servers"].items()}
 
 
 def who() -> str:

@@ -228,17 +228,20 @@ def disable(service: Service, slot: str) -> bool:
     return bool(names)
 
 
+def start_at_boot(service: Service, slot: str, names: Sequence[str], check: bool = False) -> bool:
+    """Have these instances, and no other of the slot, start at boot."""
+    if set(boot_instances(service, slot)) == set(names):
+        return False
+    if not check:
+        disable(service, slot)
+        systemd.systemctl("enable", "--quiet", "--no-reload", *(service.unit(name) for name in names))
+    return True
+
+
 def keep(service: Service, slot: str, check: bool = False) -> bool:
     """Have a slot that runs start at boot, and no timer stop it."""
-    names = active_instances(service, slot)
-    pending = stop_pending(service, slot)
-    booting = boot_instances(service, slot) == names
-    if not check:
-        cancel_stop(service, slot)
-        if not booting:
-            disable(service, slot)
-            systemd.systemctl("enable", "--quiet", "--no-reload", *(service.unit(name) for name in names))
-    return pending or not booting
+    pending = stop_pending(service, slot) if check else cancel_stop(service, slot)
+    return start_at_boot(service, slot, active_instances(service, slot), check) or pending
 
 
 def stop_pending(service: Service, slot: str) -> bool:
@@ -350,10 +353,7 @@ def start(
         systemd.systemctl("reset-failed", service.slot_pattern(slot))
         systemd.systemctl("start", "--no-block", *units)
         changed = True
-    if set(boot_instances(service, slot)) != set(names):
-        disable(service, slot)
-        systemd.systemctl("enable", "--quiet", "--no-reload", *units)
-        changed = True
+    changed = start_at_boot(service, slot, names) or changed
     shown = systemd.show(units, "NRestarts")
     restarts = {unit: int(state.get("NRestarts") or 0) for unit, state in shown.items()}
     waiting = dict(zip(names, slot_ports, strict=True))

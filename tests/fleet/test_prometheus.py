@@ -34,12 +34,12 @@ def query(fleet: Fleet) -> Query:
 
 def slots(fleet: Fleet) -> dict[str, dict[str, object]]:
     """Every slot by the balancer's name of its first instance."""
-    hosts = {host["name"]: host["slots"] for host in fleet.status()["hosts"]}  # type: ignore[attr-defined]
+    hosts = {host["name"]: host["slots"] for host in fleet.status()["hosts"]}
     return {f"{host}-{name}-1": slot for host in AGENTS for name, slot in hosts[host].items()}
 
 
 def test_status_knows_the_monitoring_host(fleet: Fleet) -> None:
-    groups = {host["name"]: host["groups"] for host in fleet.status()["hosts"]}  # type: ignore[attr-defined]
+    groups = {host["name"]: host["groups"] for host in fleet.status()["hosts"]}
     assert groups["ops1"] == ["monitoring"]
 
 
