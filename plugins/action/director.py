@@ -128,10 +128,9 @@ class ActionModule(ActionBase):
             ended = director.follow(self._ask, backend, reply["since"])
         except AnsibleError as error:
             return {"failed": True, "outcome": "submitted", "msg": f"the director could not be followed: {error}"}
-        status = self._asked("status", backend=backend)["backends"][backend]
-        weights = weights_of(status)
         ended = ended or {}
-        result: Result = {"changed": True, "outcome": ended.get("phase", ""), "id": reply["id"], "weights": weights}
+        result: Result = {"changed": True, "outcome": ended.get("phase", ""), "id": reply["id"]}
+        result["weights"] = ended.get("weights", {})
         result["verdicts"] = ended.get("verdicts", [])
         verdict = (result["verdicts"] or [{}])[-1]
         if ended.get("phase") != "promoted" or verdict.get("kind") == "fail":
@@ -149,18 +148,17 @@ class ActionModule(ActionBase):
         if not reply.get("ok"):
             return {"changed": False, "warm": False, "reason": reply.get("error", "")}
         ended = director.follow(self._ask, backend, reply["since"]) or {}
-        seen = self._asked("status", backend=backend)["backends"][backend]
         releases: dict[str, dict[str, str]] = {}
-        for place, held in seen["slots"].items():
+        for place, held in reply["slots"].items():
             host, _, slot = place.rpartition("-")
             releases.setdefault(host, {})[slot] = held
-        weights = weights_of(seen)
         plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
         result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}
         result |= {"previous": reply["previous"], "by": who()}
-        result["progress"] = {**transaction.begin(weights), "outcome": ended.get("phase", "")}
+        result["progress"] = {**transaction.begin(ended.get("weights", {})), "outcome": ended.get("phase", "")}
         result["seconds"] = time.monotonic() - began
         if ended.get("phase") != "promoted":
+            self._ask("release", generation=reply["generation"])
             return {
                 **result,
                 "failed": True,
@@ -189,11 +187,6 @@ class ActionModule(ActionBase):
     def _record(self) -> Result:
         self._asked("record", generation=self._wanted["generation"], record=self._wanted["record"])
         return {"changed": False}
-
-
-def weights_of(backend: Mapping[str, Any]) -> dict[str, int]:
-    """The weight of every server, as the director read it back."""
-    return {name: server["weight"] for name, server in backend["servers"].items()}
 
 
 def who() -> str:

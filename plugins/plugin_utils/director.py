@@ -64,7 +64,7 @@ def under_way(sessions: Mapping[str, int]) -> str:
 
 
 def follow(ask: Asker, backend: str, since: int, until: float | None = None) -> Reply | None:
-    """Show a rollout's events until it is over; the rollout, or None when the time was up before."""
+    """Show a rollout's events until it is over; it with the weights then, or None when the time was up before."""
     start, patience = math.inf, time.monotonic() + AWAY_SECONDS
     while until is None or time.monotonic() < until:
         try:
@@ -85,7 +85,7 @@ def follow(ask: Asker, backend: str, since: int, until: float | None = None) -> 
         since = answer["last"]
         rollout = answer["rollout"]
         if not rollout or rollout["over"]:
-            return dict(rollout or {})
+            return {**(rollout or {}), "weights": answer["weights"]}
     return None
 
 

@@ -46,7 +46,8 @@ class Evaluation:
             for kind in ("defaults", "vars"):
                 path = COLLECTION / "roles" / role / kind / "main.yml"
                 if path.exists():
-                    merged.update(loader.load_from_file(str(path), trusted_as_template=True) or {})
+                    # `unsafe` spares the copy of what nobody changes here.
+                    merged.update(loader.load_from_file(str(path), unsafe=True, trusted_as_template=True) or {})
         self._all: dict[str, Any] = {**merged, **task_vars}
         self._templar = templar.copy_with_new_env(available_variables=self._all)
 

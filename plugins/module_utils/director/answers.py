@@ -47,7 +47,7 @@ async def answer(director: Director, request: Request) -> Answer:
 
 
 async def events(director: Director, request: Request) -> Answer:
-    """Events after a number; waits up to `wait` seconds for one."""
+    """Events after a number, waiting up to `wait` seconds; the weights as they are once a rollout is over."""
     since = int(request.get("since", 0))
     if director.memory.last_event <= since:
         with contextlib.suppress(TimeoutError):
@@ -55,12 +55,14 @@ async def events(director: Director, request: Request) -> Answer:
     backend = str(request.get("backend", ""))
     concerned = (backend, "") if backend else (*known_backends(director), "")
     work = director.memory.works.get(backend)
+    over = bool(work and work.state.over)
     return {
         "events": [
             event for event in director.memory.events if event["number"] > since and event["backend"] in concerned
         ],
         "last": director.memory.last_event,
         "rollout": show_work(work) if work else None,
+        "weights": {name: server.weight for name, server in director.runtime.servers(backend).items()} if over else {},
     }
 
 
@@ -230,6 +232,7 @@ def rollback(director: Director, request: Request) -> Answer:
         "release": rollout.release,
         "previous": rollout.previous,
         "targets": targets,
+        "slots": dict(rollout.slots),
         "generation": lease.generation,
     }
 

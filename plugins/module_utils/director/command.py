@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import getpass
 import json
 import socket
@@ -117,6 +116,9 @@ def main(words: Sequence[str]) -> int:
 def carry_out(chosen: argparse.Namespace) -> int:
     match chosen.command:
         case "run":
+            # A playbook asks several times a run, and would wait for all that only the program itself needs.
+            import asyncio
+
             from ansible_collections.agentfleet.vm.plugins.module_utils.director.program import Places
             from ansible_collections.agentfleet.vm.plugins.module_utils.director.service import serve
 
