@@ -92,10 +92,10 @@ def options(app: Path, label: str, bake: float, fault: str = "", **more: Any) ->
     return ["-e", json.dumps(words)]
 
 
-def started(fleet: Fleet, *words: str) -> subprocess.Popen[str]:
-    """A deploy that goes on by itself, in a group of its own, as from another terminal."""
+def started(fleet: Fleet, *words: str, name: str = "deploy") -> subprocess.Popen[str]:
+    """A playbook that goes on by itself, in a group of its own, as from another terminal."""
     return subprocess.Popen(
-        fleet.command("deploy", *words),
+        fleet.command(name, *words),
         cwd=TOP,
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         stdout=subprocess.PIPE,
