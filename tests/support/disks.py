@@ -13,15 +13,17 @@ IMAGE = f"{DIRECTORY}/small.img"
 
 
 def mounting(directory: str, megabytes: int, name: str = "small") -> str:
-    """Shell words that put DIRECTORY on a disk of its own; the host has no device for it until one is made."""
+    """Shell words that put DIRECTORY on a disk of its own; the host has no device for it until one is made.
+
+    Which one is free is the machine's to say, and another host may take it in between: there are nodes for all.
+    """
     image = f"{DIRECTORY}/{name}.img"
     return f"""set -e
 command -v mkfs.ext4 >/dev/null || apt-get install -y -qq e2fsprogs >/dev/null 2>&1
 test -e /dev/loop-control || mknod /dev/loop-control c 10 237
 truncate -s {megabytes}M {image}
 mkfs.ext4 -q -m 0 {image}
-number=$(losetup -f | tr -dc 0-9)
-test -e /dev/loop$number || mknod /dev/loop$number b 7 $number
+for number in $(seq 0 31); do test -e /dev/loop$number || mknod /dev/loop$number b 7 $number; done
 mount -o loop {image} {directory}
 """
 
