@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.agentfleet.vm.plugins.module_utils.log_lines import Entry, show
@@ -24,12 +27,26 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         host = str((task_vars or {})["inventory_hostname"])
         result = self._read(wanted, task_vars)
-        while wanted["follow"] and not result.get("failed"):
+        if wanted["follow"] and not result.get("failed"):
+            # Ctrl-C is the playbook's, which then ends this process; one that dies by itself while it hands over a line
+            # would leave the playbook waiting for the rest of it.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._follow(wanted, result, host, task_vars)
+        return result
+
+    def _follow(
+        self, wanted: Mapping[str, Any], result: Result, host: str, task_vars: dict[str, Any] | None
+    ) -> NoReturn:
+        while True:
             for line in told(result, host):
                 Display().display(line)
-            time.sleep(LOOK_SECONDS)
-            result = self._read({**wanted, "position": result["position"]}, task_vars)
-        return result
+            position = result["position"]
+            result = {}
+            while "entries" not in result:
+                time.sleep(LOOK_SECONDS)
+                # A host that reboots is asked again.
+                with contextlib.suppress(AnsibleConnectionFailure):
+                    result = self._read({**wanted, "position": position}, task_vars)
 
     def _read(self, wanted: Mapping[str, Any], task_vars: dict[str, Any] | None) -> Result:
         return dict(self._execute_module("agentfleet.vm.log_lines", module_args=dict(wanted), task_vars=task_vars))

@@ -29,7 +29,7 @@ def failing(client: httpx.Client, model_server: httpx.Client) -> str:
     """The id of a request that fails, for the model refuses it, between others that do not."""
     request_id = uuid.uuid4().hex
     client.post("/api/chat", json={"message": "before", "session_id": uuid.uuid4().hex}).raise_for_status()
-    model_server.post("/_control", json={"status": 401}).raise_for_status()
+    model_server.post("/_control", json={"fail_next": 9, "status": 401}).raise_for_status()
     try:
         answer = client.post(
             "/api/chat",

@@ -254,3 +254,40 @@ def test_ipv6_is_served_as_well(host):
     listening = host.check_output("ss -ltnH")
     assert "[::]:443" in listening
     assert "[::]:80" in listening
+
+
+@pytest.fixture
+def maintenance(host):
+    """The pages, as maintenance.yml puts them there."""
+    directory = "/var/www/maintenance/agent"
+    host.run_expect([0], f'echo \'{{"status": 503, "title": "Back at ten"}}\' > {directory}/page.json')
+    host.run_expect([0], f"echo '<h1>Back at ten</h1>' > {directory}/page.html")
+    yield
+    host.run_expect([0], f"rm {directory}/page.json {directory}/page.html")
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/webhook/uaz", "/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_in_maintenance_users_are_told(get, maintenance, path, method):
+    answer = get(path, "-X", method, "-H", "Accept: application/json")
+    assert answer.status == 503
+    assert answer.problem()["title"] == "Back at ten"
+    assert answer.header("retry-after") == ["120"]
+    assert answer.header("strict-transport-security")
+
+
+def test_a_browser_gets_a_page(get, maintenance):
+    answer = get("/", "-H", "Accept: text/html,application/xhtml+xml")
+    assert answer.status == 503
+    assert answer.header("content-type") == ["text/html; charset=utf-8"]
+    assert "<h1>Back at ten</h1>" in answer.body
+
+
+def test_watchers_and_the_host_itself_get_the_service(get, host, maintenance):
+    assert get("/health").status == 200
+    own = f"curl -sk -o /dev/null -w '%{{http_code}}' --resolve {NAME}:443:127.0.0.1 https://{NAME}/"
+    assert host.run(own).stdout == "200"
+
+
+def test_the_pages_alone_are_not_there(get):
+    assert get("/maintenance-of-agent/page.json").status == 404
