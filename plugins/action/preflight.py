@@ -85,6 +85,9 @@ class ActionModule(ActionBase):
             answer = self._low_level_execute_command(script)
         except AnsibleConnectionFailure as error:
             return [host_check.judge_connection(self._host, str(error), access)]
+        except AnsibleError as error:
+            # A password for sudo that is wrong, or needed and not there.
+            return [host_check.judge_silence(self._host, str(error), access)]
         report = host_check.parse(answer["stdout"])
         if report is None:
             return [host_check.judge_silence(self._host, answer["stderr"] or answer["stdout"], access)]
