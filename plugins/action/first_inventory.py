@@ -43,9 +43,11 @@ class ActionModule(ActionBase):
             },
         )[1]
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
-        given = {name: _text(value) for name, value in wanted["answers"].items() if value is not None}
+        extra = (task_vars or {})["hostvars"]._variable_manager.extra_vars
+        # What another fleet's inventory says, which may be this run's, is no answer.
+        given = {name: _text(value) for name, value in wanted["answers"].items() if name in extra}
         self._inventories = Path(wanted["directory"])
-        refused = _judge_options((task_vars or {})["hostvars"])
+        refused = _judge_options(extra)
         if not refused:
             refused = self._ask(given)
         if refused:
@@ -221,13 +223,13 @@ def _lines(findings: Iterable[Finding]) -> list[str]:
     return lines_by_host(findings, ["fleet"]).get("fleet", [])
 
 
-def _judge_options(hostvars: Any) -> list[Finding]:
+def _judge_options(extra: Mapping[str, Any]) -> list[Finding]:
     """What is wrong with the command line; a variable of a role has no meaning here."""
     everything = load_known()
     known = Known(roles={}, fleet={}, playbooks=everything.playbooks)
     given = {
         str(name): Variable(name=str(name), where="-e", value=value, extra=True)
-        for name, value in hostvars._variable_manager.extra_vars.items()
+        for name, value in extra.items()
         if not is_own(str(name))
     }
     return judge_variables("fleet", [], given, {}, known, "init", Place("inventories", "", "absent"))

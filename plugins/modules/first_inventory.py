@@ -13,7 +13,7 @@ description:
   - Asks for what is missing where there is a terminal, and refuses where there is none.
 options:
   answers:
-    description: The answers, by the names of the options of C(init.yml); what is null was not given.
+    description: The answers, by the names of the options of C(init.yml); what does not come by C(-e) was not given.
     type: dict
     required: true
   directory:

@@ -1,0 +1,384 @@
+"""init.yml as a person uses it: questions at a terminal or answers by -e, an inventory, a look at the hosts, the next commands."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from support.disks import IMAGE, mounting
+from support.fleet import BIN, TOP, Fleet, Result
+
+KEY = "sk-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+ANSWERS = {
+    "fleet_name": "shop",
+    "addresses": "192.0.2.10",
+    "domain": "agent.shop.test",
+    "tls_mode": "self_signed",
+    "model_key": KEY,
+}
+Init = Callable[..., Result]
+
+
+class Desk:
+    """A directory of a person's own, in which inventories come to be."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.shop = directory / "inventories/shop"
+        self.known_hosts = directory / "known_hosts"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # The machine's own known_hosts is left alone.
+        own = f"-o UserKnownHostsFile={self.known_hosts} -o IdentitiesOnly=yes"
+        return {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_SSH_COMMON_ARGS": own,
+        }
+
+    def run(self, *command: str | Path) -> Result:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        return Result(done.returncode, done.stdout)
+
+    def init(self, *options: str, **given: str) -> Result:
+        answers = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
+        return self.run(BIN / "ansible-playbook", TOP / "playbooks/init.yml", *answers, *options)
+
+    def answer(self, replies: dict[str, str], *options: str) -> Result:
+        """A run at a terminal: each reply is typed once the question that its key begins is on the screen."""
+        command = [str(BIN / "ansible-playbook"), str(TOP / "playbooks/init.yml"), *options]
+        main, terminal = pty.openpty()
+        process = subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env={**self.environment, "TERM": "dumb"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            # Ansible reads from a terminal that is its own alone.
+            preexec_fn=lambda: controlling(terminal),
+        )
+        os.close(terminal)
+        screen, answered, left = "", 0, dict(replies)
+        while select.select([main], [], [], 60)[0]:
+            try:
+                screen += os.read(main, 4096).decode(errors="replace")
+            except OSError:
+                break
+            question = next((text for text in left if text in screen[answered:]), None)
+            if question and screen.rstrip().endswith(":"):
+                settle(main)
+                answered = len(screen)
+                os.write(main, f"{left.pop(question)}\r".encode())
+        assert left == {}, screen
+        return Result(process.wait(timeout=60), screen)
+
+    def vault(self) -> dict[str, str]:
+        password = self.shop / "credentials/vault_password"
+        command = [BIN / "ansible-vault", "view", self.shop / "group_vars/all/vault.yml"]
+        return yaml.safe_load(self.run(*command, "--vault-password-file", password).ok().stdout)
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in sorted(self.shop.rglob("*")) if path.is_file()}
+
+
+def controlling(terminal: int) -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+
+def settle(main: int) -> None:
+    """Ansible forgets what was typed before it listens, which it does once it has turned the terminal's echo off."""
+    import termios
+
+    def cooked() -> bool:
+        return bool(termios.tcgetattr(main)[3] & termios.ICANON)
+
+    while cooked():
+        select.select([main], [], [], 0.05)
+
+
+def told_by(result: Result) -> list[str]:
+    told = result.stdout.partition("FAILED!\n")[2].partition("\n\n")[0].splitlines()
+    return [line.replace("\r", "") for line in told]
+
+
+def commands_of(result: Result) -> list[str]:
+    return re.findall(r"(?m)^  (\S*ansible-playbook -i .*?)\r?$", result.stdout)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_without_a_terminal_it_says_what_is_missing(desk: Desk) -> None:
+    result = desk.init(fleet_name="shop")
+    assert result.returncode == 2
+    [line] = told_by(result)
+    assert line.startswith(
+        "fleet: there is no terminal to ask at, and not all that is needed was given. Add -e addresses="
+    )
+    assert "-e domain=NAME -e mail=ADDRESS (or -e tls_mode=self_signed) -e model_key=KEY" in line
+    assert not (desk.directory / "inventories").exists()
+
+
+def test_a_second_run_changes_nothing_and_another_only_what_it_says(desk: Desk) -> None:
+    first = desk.init(**ANSWERS, check_hosts="false").ok()
+    assert first.changed() == {"localhost": 1}
+    assert "inventories/shop is written: hosts.yml, group_vars/all/main.yml, group_vars/all/vault.yml" in first.stdout
+    assert KEY not in first.stdout
+    before = desk.files()
+    secrets = desk.vault()
+    assert secrets["agent_model_key"] == KEY
+    assert len({secrets[name] for name in secrets}) == len(secrets) == 4
+    assert KEY.encode() not in b"".join(before.values())
+    for name in ("credentials/vault_password", "group_vars/all/vault.yml"):
+        assert (desk.shop / name).stat().st_mode & 0o777 == 0o600
+
+    again = desk.init(**ANSWERS, check_hosts="false").ok()
+    assert again.changed() == {"localhost": 0}
+    assert "inventories/shop is there; nothing is changed" in again.stdout
+    assert commands_of(again) == commands_of(first)
+    assert desk.files() == before
+
+    main = desk.shop / "group_vars/all/main.yml"
+    main.write_text(main.read_text().replace("agent_instances: 1", "agent_instances: 2  # two cores"))
+    edited = main.read_text()
+    desk.init(fleet_name="shop", domain="chat.shop.test", check_hosts="false").ok()
+    assert main.read_text() == edited.replace(": agent.shop.test", ": chat.shop.test")
+    assert desk.vault() == secrets
+
+    other = KEY.replace("0f", "f0")
+    changed = desk.init(fleet_name="shop", model_key=other, check_hosts="false").ok()
+    assert "inventories/shop is changed: group_vars/all/vault.yml" in changed.stdout
+    assert desk.vault() == {**secrets, "agent_model_key": other}
+
+
+def test_a_check_writes_nothing(desk: Desk) -> None:
+    result = desk.init("--check", "--diff", **ANSWERS, check_hosts="false").ok()
+    assert result.changed() == {"localhost": 1}
+    assert "+edge_server_name: agent.shop.test" in result.stdout
+    assert KEY not in result.stdout
+    assert not desk.shop.exists()
+
+
+def test_the_commands_it_prints_work_as_they_are(desk: Desk) -> None:
+    result = desk.init(**ANSWERS, check_hosts="false").ok()
+    site, deploy = commands_of(result)
+    assert "site.yml" in site
+    assert "deploy.yml" in deploy
+    for command in (site, deploy):
+        assert "vm1" in desk.run(*shlex.split(command), "--list-hosts").ok().stdout
+
+
+def test_the_vault_takes_the_password_that_is_given(desk: Desk) -> None:
+    (desk.directory / "mine").write_text("open sesame")
+    result = desk.init("--vault-password-file", "mine", **ANSWERS, check_hosts="false").ok()
+    assert not (desk.shop / "credentials").exists()
+    for command in commands_of(result):
+        assert command.endswith(" --vault-password-file mine")
+        desk.run(*shlex.split(command), "--list-hosts").ok()
+    [line] = told_by(desk.init(fleet_name="shop", model_key="", check_hosts="false"))
+    assert line == (
+        "fleet: no password opens inventories/shop/group_vars/all/vault.yml."
+        " Add --vault-password-file FILE or --ask-vault-pass"
+    )
+
+
+def test_at_a_terminal_it_asks(desk: Desk) -> None:
+    replies = {
+        "Name of the fleet": "Shop",
+        "It has capitals. Write shop.": "shop",
+        "Addresses of its hosts": "192.0.2.10,192.0.2.21,192.0.2.31",
+        "The edge": "",
+        "The hosts that run the service": "",
+        "The host of PostgreSQL and Redis": "",
+        "private network": "10.0.0.10,10.0.0.21,10.0.0.31",
+        "User that SSH logs in with": "debian",
+        "Port of SSH": "",
+        "Private key of SSH": "",
+        "Name under which users reach": "agent.shop.test",
+        "Mail address": "",
+        "your own app": "",
+        "Key of the model's provider": KEY,
+    }
+    result = desk.answer(replies, "-e", "check_hosts=false")
+    assert result.returncode == 0, result.stdout
+    assert KEY not in result.stdout
+    assert len(commands_of(result)) == 2
+    hosts = yaml.safe_load((desk.shop / "hosts.yml").read_text())["all"]["children"]
+    assert hosts["machines"]["vars"] == {"ansible_user": "debian"}
+    assert hosts["machines"]["hosts"]["agent1"] == {"ansible_host": "192.0.2.21", "fleet_address": "10.0.0.21"}
+    assert yaml.safe_load((desk.shop / "group_vars/all/main.yml").read_text())["tls_mode"] == "self_signed"
+    assert desk.vault()["agent_model_key"] == KEY
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"domain": "Agent.shop.test"}, "fleet: domain 'Agent.shop.test' has capitals. Write agent.shop.test"),
+        (
+            {"tls_mode": "certbot"},
+            "fleet: tls_mode certbot needs a mail address. Add -e mail=ADDRESS, or -e tls_mode=self_signed",
+        ),
+        (
+            {"tls_mode": "certbot", "mail": "ops@shop.test", "domain": "agent.shop.invalid"},
+            "fleet: agent.shop.invalid does not resolve. Set its A record to 192.0.2.10, or correct -e domain",
+        ),
+        ({"addresses": "2001:db8::1"}, "fleet: addresses '2001:db8::1' has the IPv6 address 2001:db8::1, and hosts"),
+        ({"addresses": "vm1.shop.invalid"}, "fleet: vm1.shop.invalid does not resolve. Correct -e addresses"),
+        ({"model_key": "sk-short"}, "fleet: model_key is shorter than 16 characters. Copy it again"),
+        ({"adresses": "192.0.2.1"}, "fleet: unknown option -e adresses; did you mean 'addresses'?"),
+        ({"app_source": "/nowhere", "app": "shop.main:app"}, "fleet: app_source '/nowhere' is no directory on this"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+@pytest.mark.soak
+def test_wrong_answers_are_refused_before_anything_is_written(desk: Desk, wrong: dict[str, str], line: str) -> None:
+    result = desk.init(**{**ANSWERS, **wrong})
+    assert result.returncode == 2
+    [told] = told_by(result)
+    assert told.startswith(line)
+    assert not desk.shop.exists()
+
+
+# Hosts
+
+
+@pytest.fixture
+def look(desk: Desk, lab: Fleet) -> Init:
+    """Makes an inventory of the lab's edge as one VM that does everything."""
+
+    def init(*options: str, **given: str) -> Result:
+        own = {"addresses": lab.address("edge1"), "ssh_key_file": str(lab.credentials / "ssh_key")}
+        return desk.init(*options, **{**ANSWERS, **own, **given})
+
+    return init
+
+
+def test_a_host_is_trusted_knowingly_and_looked_at(desk: Desk, lab: Fleet, look: Init) -> None:
+    shown = lab.on("edge1", "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").ok().stdout.split()[1]
+    unknown = look()
+    assert unknown.returncode == 2
+    [line] = told_by(unknown)
+    assert line.startswith(
+        f"vm1: its SSH key is not known yet: {shown} (ssh-ed25519) at {lab.address('edge1')}. Compare"
+    )
+    assert len(commands_of(unknown)) == 2
+    assert desk.shop.exists()
+    assert not desk.known_hosts.exists()
+
+    accepted = look(accept_host_keys="true").ok()
+    assert f"vm1: accepted its SSH key {shown}" in accepted.stdout
+    again = look()
+    assert again.ok().changed() == {"localhost": 0, "vm1": 0}
+
+
+@contextmanager
+def spoiled(lab: Fleet, spoil: str, mend: str) -> Iterator[None]:
+    lab.on("edge1", spoil).ok()
+    try:
+        yield
+    finally:
+        lab.on("edge1", mend).ok()
+
+
+ADD_USER = (
+    "id clerk 2>/dev/null || useradd -m -s /bin/sh clerk; echo clerk:right | chpasswd;"
+    "install -d -o clerk -m 700 ~clerk/.ssh; install -o clerk -m 600 ~/.ssh/authorized_keys ~clerk/.ssh/authorized_keys;"
+    "echo 'clerk ALL=(ALL) ALL' >/etc/sudoers.d/clerk"
+)
+DELETE_USER = "rm -f /etc/sudoers.d/clerk; until userdel -r clerk 2>/dev/null; do pkill -u clerk; done"
+# The host's clock is its controller's; what it reads is another day's.
+TOMORROW = (
+    "printf '#!/bin/sh\\necho $(($(/bin/date +%%s) + 86400))\\n' >/usr/local/sbin/date; chmod +x /usr/local/sbin/date"
+)
+LISTEN = (
+    "systemctl stop nginx 2>/dev/null; systemd-run --quiet --unit=foreign python3 -m http.server 80 &&"
+    " until ss -Hltn 'sport = :80' | grep -q .; do :; done"
+)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("spoil", "mend", "given", "line"),
+    [
+        (TOMORROW, "rm /usr/local/sbin/date", {}, r"vm1: its clock is 86\d\d\d s ahead of this machine's\. Set it"),
+        (
+            LISTEN,
+            "systemctl stop foreign",
+            {},
+            r"vm1: port 80 is held by 'python3' \(foreign\.service\), and Nginx needs",
+        ),
+        (mounting("/opt", 64), f"umount /opt; rm -f {IMAGE}", {}, r"vm1: \d\d MB free on /opt; fleet_minimum_free_mb"),
+        (ADD_USER, DELETE_USER, {"ssh_user": "clerk"}, r"vm1: user clerk cannot work as root: Missing sudo password"),
+        (
+            "true",
+            "true",
+            {"ssh_user": "nobody2"},
+            r"vm1: unreachable at \S+ port 22: .*Permission denied.* Try: ssh -i",
+        ),
+        ("true", "true", {"ssh_port": "2"}, r"vm1: unreachable at \S+ port 2: Connection refused\. Try: ssh"),
+    ],
+    ids=["clock", "port", "disk", "sudo", "user", "sshd"],
+)
+def test_what_is_wrong_with_a_host_is_one_line_and_the_inventory_is_written(
+    desk: Desk, lab: Fleet, look: Init, spoil: str, mend: str, given: dict[str, str], line: str
+) -> None:
+    with spoiled(lab, spoil, mend):
+        result = look(accept_host_keys="true", **given)
+    assert result.returncode == 2
+    [told] = told_by(result)
+    assert re.match(line, told), told
+    assert "When what is told below is mended:" in result.stdout
+    assert desk.shop.exists()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("password", "right"), [("right", True), ("wrong", False)])
+def test_a_password_for_sudo_is_tried(desk: Desk, lab: Fleet, look: Init, password: str, right: bool) -> None:
+    (desk.directory / "sudo").write_text(password)
+    with spoiled(lab, ADD_USER, DELETE_USER):
+        result = look("--become-password-file", "sudo", accept_host_keys="true", ssh_user="clerk")
+    assert (result.returncode == 0) is right, result.stdout
+    if not right:
+        [told] = told_by(result)
+        assert told.startswith("vm1: user clerk cannot work as root: Incorrect sudo password. Try: ssh -i ")
+
+
+@pytest.mark.soak
+def test_another_key_than_the_one_known_is_never_accepted(desk: Desk, lab: Fleet, look: Init) -> None:
+    look(accept_host_keys="true").ok()
+    desk.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "other").ok()
+    kind, key = (desk.directory / "other.pub").read_text().split()[:2]
+    forged = f"{lab.address('edge1')} {kind} {key}\n"
+    desk.known_hosts.write_text(forged)
+    result = look(accept_host_keys="true")
+    [told] = told_by(result)
+    assert told.startswith("vm1: its SSH key is another than the one known: now SHA256:")
+    assert f"ssh-keygen -R {lab.address('edge1')} -f {desk.known_hosts}" in told
+    assert desk.known_hosts.read_text() == forged
