@@ -1,4 +1,4 @@
-"""init.yml as a person uses it: questions at a terminal or answers by -e, an inventory, a look at the hosts, the next commands."""
+"""init.yml as a person uses it: questions or answers by -e, an inventory, a look at the hosts, the next commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.disks import IMAGE, mounting
 from support.fleet import BIN, TOP, Fleet, Result
 
 KEY = "sk-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -242,7 +241,7 @@ def test_at_a_terminal_it_asks(desk: Desk) -> None:
     [
         ({"domain": "Agent.shop.test"}, "fleet: domain 'Agent.shop.test' has capitals. Write agent.shop.test"),
         (
-            {"tls_mode": "certbot"},
+            {"tls_mode": "certbot", "mail": ""},
             "fleet: tls_mode certbot needs a mail address. Add -e mail=ADDRESS, or -e tls_mode=self_signed",
         ),
         (
@@ -298,6 +297,17 @@ def test_a_host_is_trusted_knowingly_and_looked_at(desk: Desk, lab: Fleet, look:
     assert again.ok().changed() == {"localhost": 0, "vm1": 0}
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("reply", ["yes", "no"])
+def test_at_a_terminal_it_asks_whether_the_key_is_the_hosts(desk: Desk, lab: Fleet, reply: str) -> None:
+    own = {**ANSWERS, "addresses": lab.address("edge1"), "ssh_key_file": str(lab.credentials / "ssh_key")}
+    answers = [word for name, value in own.items() for word in ("-e", f"{name}={value}")]
+    result = desk.answer({"Is it this host?": reply}, *answers)
+    assert result.returncode == (0 if reply == "yes" else 2), result.stdout
+    assert desk.known_hosts.exists() is (reply == "yes")
+    assert desk.shop.exists()
+
+
 @contextmanager
 def spoiled(lab: Fleet, spoil: str, mend: str) -> Iterator[None]:
     lab.on("edge1", spoil).ok()
@@ -309,14 +319,14 @@ def spoiled(lab: Fleet, spoil: str, mend: str) -> Iterator[None]:
 
 ADD_USER = (
     "id clerk 2>/dev/null || useradd -m -s /bin/sh clerk; echo clerk:right | chpasswd;"
-    "install -d -o clerk -m 700 ~clerk/.ssh; install -o clerk -m 600 ~/.ssh/authorized_keys ~clerk/.ssh/authorized_keys;"
+    "install -d -o clerk -m 700 ~clerk/.ssh;"
+    "install -o clerk -m 600 ~/.ssh/authorized_keys ~clerk/.ssh/authorized_keys;"
     "echo 'clerk ALL=(ALL) ALL' >/etc/sudoers.d/clerk"
 )
 DELETE_USER = "rm -f /etc/sudoers.d/clerk; until userdel -r clerk 2>/dev/null; do pkill -u clerk; done"
 # The host's clock is its controller's; what it reads is another day's.
-TOMORROW = (
-    "printf '#!/bin/sh\\necho $(($(/bin/date +%%s) + 86400))\\n' >/usr/local/sbin/date; chmod +x /usr/local/sbin/date"
-)
+DATE = "/usr/local/sbin/date"
+TOMORROW = f"printf '#!/bin/sh\\necho $(($(/bin/date +%%s) + 86400))\\n' >{DATE}; chmod +x {DATE}"
 LISTEN = (
     "systemctl stop nginx 2>/dev/null; systemd-run --quiet --unit=foreign python3 -m http.server 80 &&"
     " until ss -Hltn 'sport = :80' | grep -q .; do :; done"
@@ -327,14 +337,19 @@ LISTEN = (
 @pytest.mark.parametrize(
     ("spoil", "mend", "given", "line"),
     [
-        (TOMORROW, "rm /usr/local/sbin/date", {}, r"vm1: its clock is 86\d\d\d s ahead of this machine's\. Set it"),
+        (TOMORROW, f"rm {DATE}", {}, r"vm1: its clock is 86\d\d\d s ahead of this machine's\. Set it"),
         (
             LISTEN,
             "systemctl stop foreign",
             {},
             r"vm1: port 80 is held by 'python3' \(foreign\.service\), and Nginx needs",
         ),
-        (mounting("/opt", 64), f"umount /opt; rm -f {IMAGE}", {}, r"vm1: \d\d MB free on /opt; fleet_minimum_free_mb"),
+        (
+            "mount -t tmpfs -o size=64m small /opt",
+            "umount /opt",
+            {},
+            r"vm1: \d\d MB free on /opt; fleet_minimum_free_mb",
+        ),
         (ADD_USER, DELETE_USER, {"ssh_user": "clerk"}, r"vm1: user clerk cannot work as root: Missing sudo password"),
         (
             "true",
@@ -382,3 +397,21 @@ def test_another_key_than_the_one_known_is_never_accepted(desk: Desk, lab: Fleet
     assert told.startswith("vm1: its SSH key is another than the one known: now SHA256:")
     assert f"ssh-keygen -R {lab.address('edge1')} -f {desk.known_hosts}" in told
     assert desk.known_hosts.read_text() == forged
+
+
+@pytest.mark.soak
+def test_a_port_that_a_firewall_closes_is_told(desk: Desk, lab: Fleet, look: Init) -> None:
+    # On this side of the wire, as a provider's firewall is.
+    table = "ip agentfleet-closed"
+    rule = f"add table {table}; add chain {table} out {{ type filter hook output priority 0; }};"
+    rule += f" add rule {table} out ip daddr {lab.address('edge1')} tcp dport 80 drop"
+    desk.run("nft", rule).ok()
+    try:
+        result = look(accept_host_keys="true")
+    finally:
+        desk.run("nft", f"delete table {table}").ok()
+    assert result.returncode == 2
+    assert told_by(result) == [
+        f"vm1: nothing comes back from port 80 of {lab.address('edge1')} (a firewall?); certbot and redirects need 80."
+        " Open it in the provider's firewall for everybody; UFW on the host is opened by site.yml"
+    ]
