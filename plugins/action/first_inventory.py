@@ -187,6 +187,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         written = made.get(first.HOSTS) or texts[first.HOSTS]
         machines = [machine for machine in first.machines_in(files.load(written)) if _is_plain(machine)]
+        later = [*later, *_judge_certificate(directory, files.load(made.get(first.MAIN) or texts[first.MAIN]))]
         return {
             "changed": bool(made),
             "lines": lines,
@@ -257,6 +258,18 @@ def _judge_files(given: Mapping[str, str]) -> list[Finding]:
         if value and (wrong := judged(value)):
             text, _, mend = wrong.partition(". ")
             findings.append(Finding(f"{name} '{value}' {text}", mend))
+    return findings
+
+
+def _judge_certificate(directory: Path, variables: Any) -> list[Finding]:
+    """Which files of a certificate of one's own are not there yet."""
+    findings = []
+    if isinstance(variables, Mapping) and variables.get("tls_mode") == "files":
+        for name, what in (("tls_certificate_file", "the certificate with its chain"), ("tls_key_file", "its key")):
+            path = str(variables.get(name, ""))
+            if path and "{{" not in path and not (directory / Path(path).expanduser()).is_file():
+                shown = shorten(str(directory / Path(path).expanduser()))
+                findings.append(Finding(f"{shown} is not there, and tls_mode files needs it", f"Put {what} there"))
     return findings
 
 

@@ -26,6 +26,8 @@ VAULT = "group_vars/all/vault.yml"
 IGNORED = ".gitignore"
 PASSWORD = "credentials/vault_password"
 GENERATED = ("agent_api_key", "agent_database_password", "agent_redis_password")
+# Where a certificate of one's own is looked for; git ignores it there.
+CERTIFICATE = {"tls_certificate_file": "credentials/site.crt", "tls_key_file": "credentials/site.key"}
 # What an own app has that may know nothing of this project; each is explained where it is written.
 OF_AN_OWN_APP = {
     "agent_migrate_command": '""',
@@ -133,6 +135,8 @@ def variables_of(answers: Given) -> dict[str, str]:
     values = {"edge_server_name": scalar(answers["domain"]), "tls_mode": scalar(answers["tls_mode"])}
     if answers["mail"]:
         values["tls_mail"] = scalar(answers["mail"])
+    if answers["tls_mode"] == "files":
+        values |= {name: scalar(path) for name, path in CERTIFICATE.items()}
     if answers["app_source"]:
         values |= {"agent_source": scalar(answers["app_source"]), "agent_app": scalar(answers["app"]), **OF_AN_OWN_APP}
     return values
@@ -141,6 +145,7 @@ def variables_of(answers: Given) -> dict[str, str]:
 def render_main(answers: Given) -> str:
     values = variables_of(answers)
     mail = f"tls_mail: {values['tls_mail']}" if "tls_mail" in values else "# tls_mail: you@example.com"
+    own = "\n".join(f"{'' if name in values else '# '}{name}: {path}" for name, path in CERTIFICATE.items())
     if answers["app_source"]:
         app = f"""\
 # What it runs: a git checkout on this machine, and the app in it as uvicorn takes it.
@@ -172,6 +177,8 @@ edge_server_name: {values["edge_server_name"]}
 tls_mode: {values["tls_mode"]}
 # Who is told when a certificate of certbot's is about to end.
 {mail}
+# Your own certificate with its chain, and its key, on this machine; a relative path is the inventory's.
+{own}
 # Further names that the certificate is good for; the first is the one above.
 # tls_names: ["{{{{ edge_server_name }}}}", www.example.com]
 # Let's Encrypt's staging service, to try things without its limits; browsers do not trust its certificates.
@@ -330,7 +337,7 @@ def change_main(text: str, before: Given, after: Given, load: Load, path: str) -
         return Change(text)
     if text == render_main(before):
         return Change(render_main(after))
-    gone = [name for name in old if name not in new and name != "tls_mail"]
+    gone = [name for name in old if name not in new and not name.startswith("tls_")]
     changed = text
     for name, value in new.items():
         if old.get(name) != value:

@@ -50,6 +50,8 @@ def accepted(draw):
         "ssh_key_file": draw(st.one_of(st.just(""), paths)),
         "model_key": draw(st.one_of(st.just(""), keys)),
     }
+    if not answers["mail"]:
+        answers["tls_mode"] = draw(st.sampled_from(["self_signed", "files"]))
     if draw(st.booleans()):
         private = st.lists(st.ip_addresses(v=4).map(str), min_size=len(chosen), max_size=len(chosen), unique=True)
         answers["private_addresses"] = ",".join(draw(private))
