@@ -90,8 +90,9 @@ test: lint unit app-test roles fleet ## All of it: the same that CI runs
 bench: $(VENV)/.bench-ready ## Measure: figures for docs/benchmarks.md (ONLY=deploy for one)
 	ONLY="$(ONLY)" PEER="$(PEER)" $(BIN)/python tests/bench/run.py
 
-docs: setup ## Regenerate the reference from the roles' specifications
+docs: setup ## Regenerate the reference from the roles' specifications, and the example inventories
 	$(BIN)/python tests/tools/reference.py
+	$(BIN)/python tests/tools/examples.py
 
 lock: setup ## Compile the requirement locks anew
 	@tests/tools/compile-locks

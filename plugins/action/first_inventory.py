@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -323,7 +324,9 @@ def _commands(directory: Path, new_password: bool) -> list[str]:
         words += ["--vault-password-file", shorten(str(own))]
     if context.CLIARGS.get("become_ask_pass"):
         words.append("--ask-become-pass")
-    return [f"{program} {' '.join([words[0], words[1], f'{stem}{name}{suffix}', *words[2:]])}" for name in NEXT]
+    if become := context.CLIARGS.get("become_password_file"):
+        words += ["--become-password-file", shorten(become)]
+    return [shlex.join([program, *words[:2], f"{stem}{name}{suffix}", *words[2:]]) for name in NEXT]
 
 
 NEXT = ("site", "deploy")

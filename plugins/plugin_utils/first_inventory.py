@@ -34,7 +34,8 @@ def create(directory: Path, files: Mapping[str, str]) -> None:
     """The whole inventory, or nothing of it: whoever interrupts this leaves at most a hidden directory."""
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    for name, text in files.items():
+    # First what keeps git from taking the password, should nothing come after it.
+    for name, text in sorted(files.items(), key=lambda item: item[0] != first.IGNORED):
         path = unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if name == first.PASSWORD else 0o777)
         _write(path, text)

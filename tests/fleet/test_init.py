@@ -146,7 +146,7 @@ def test_without_a_terminal_it_says_what_is_missing(desk: Desk) -> None:
 
 
 def test_a_second_run_changes_nothing_and_another_only_what_it_says(desk: Desk) -> None:
-    first = desk.init(**ANSWERS, check_hosts="false").ok()
+    first = desk.init("-vvv", **ANSWERS, check_hosts="false").ok()
     assert first.changed() == {"localhost": 1}
     assert "inventories/shop is written: hosts.yml, group_vars/all/main.yml, group_vars/all/vault.yml" in first.stdout
     assert KEY not in first.stdout
@@ -295,6 +295,9 @@ def test_a_host_is_trusted_knowingly_and_looked_at(desk: Desk, lab: Fleet, look:
     assert f"vm1: accepted its SSH key {shown}" in accepted.stdout
     again = look()
     assert again.ok().changed() == {"localhost": 0, "vm1": 0}
+    # What the product itself has against it is nothing.
+    [site, _] = commands_of(again)
+    desk.run(*shlex.split(site.replace("/site.yml", "/preflight.yml"))).ok()
 
 
 @pytest.mark.soak
@@ -380,6 +383,8 @@ def test_a_password_for_sudo_is_tried(desk: Desk, lab: Fleet, look: Init, passwo
     with spoiled(lab, ADD_USER, DELETE_USER):
         result = look("--become-password-file", "sudo", accept_host_keys="true", ssh_user="clerk")
     assert (result.returncode == 0) is right, result.stdout
+    for command in commands_of(result):
+        assert command.endswith(" --become-password-file sudo")
     if not right:
         [told] = told_by(result)
         assert told.startswith("vm1: user clerk cannot work as root: Incorrect sudo password. Try: ssh -i ")

@@ -11,7 +11,8 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import first_invento
 from ansible_collections.agentfleet.vm.plugins.module_utils.first_answers import completed, judge
 from ansible_collections.agentfleet.vm.plugins.module_utils.topology import Address, judge_topology
 from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Place, Variable, judge_variables
-from ansible_collections.agentfleet.vm.plugins.plugin_utils.first_inventory import create, load
+from ansible_collections.agentfleet.vm.plugins.plugin_utils import first_inventory as writing
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.first_inventory import change, create, load
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import load_known
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,20 +141,8 @@ def test_ansible_reads_it(tmp_path):
 
 def test_the_examples_are_what_it_writes():
     """One template: an inventory made by hand from an example and one made by init.yml have the same words."""
-    example = {"domain": "agent.example.com", "mail": "", "model_key": ""}
-    for name, more in (
-        ("single", {"addresses": "192.0.2.10"}),
-        (
-            "fleet",
-            {
-                "addresses": "192.0.2.10,192.0.2.21,192.0.2.22,192.0.2.31",
-                "private_addresses": "10.0.0.10,10.0.0.21,10.0.0.22,10.0.0.31",
-            },
-        ),
-    ):
-        answers = completed({**example, **more})
-        for file, text in ((first.HOSTS, first.render_hosts(answers)), (first.MAIN, first.render_main(answers))):
-            assert (TOP / "inventories" / name / file).read_text() == text
+    command = [sys.executable, TOP / "tests/tools/examples.py", "--check"]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TOP / ".collections")}, check=True)
 
 
 # Changes
@@ -301,18 +290,64 @@ def test_a_password_that_looks_like_a_placeholder_is_not_taken():
     assert all("aaaaaa" not in value for value in first.passwords(lambda: next(made)).values())
 
 
-def test_an_interrupted_run_leaves_no_inventory(tmp_path, monkeypatch):
-    seen = []
+def written_whole():
+    answers = whole(ONE)
+    return files_of(answers) | {first.PASSWORD: "open sesame\n", first.IGNORED: "/credentials/\n"}
 
-    def interrupted(path, target):
-        seen.append(target)
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_run_interrupted_anywhere_leaves_no_inventory(tmp_path, monkeypatch, writes):
+    real, left = writing._write, iter(range(writes))
+
+    def interrupted(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    def rename(_path, _target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(writing, "_write", interrupted)
+    monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
-        create(tmp_path / "shop", files_of(whole(ONE)))
-    assert seen == [tmp_path / "shop"]
+        create(tmp_path / "shop", written_whole())
     assert not (tmp_path / "shop").exists()
+    unfinished = tmp_path / ".shop.unfinished"
+    # Git would take what nothing keeps it from.
+    assert (unfinished / first.IGNORED).exists() or not (unfinished / first.PASSWORD).exists()
     monkeypatch.undo()
-    create(tmp_path / "shop", files_of(whole(ONE)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop"]
+    create(tmp_path / "shop", written_whole())
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+    assert {
+        str(path.relative_to(tmp_path / "shop")) for path in (tmp_path / "shop").rglob("*") if path.is_file()
+    } == set(written_whole())
+
+
+def test_a_change_that_is_interrupted_is_completed_by_the_next(tmp_path, monkeypatch):
+    create(tmp_path / "shop", written_whole())
+    wanted = {first.HOSTS: "hosts: new\n", first.MAIN: "main: new\n"}
+    old = (tmp_path / "shop" / first.MAIN).read_text()
+    real, left = Path.rename, iter(range(1))
+
+    def rename(path, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        change(tmp_path / "shop", wanted)
+    assert [(tmp_path / "shop" / name).read_text() for name in wanted] == ["hosts: new\n", old]
+    monkeypatch.undo()
+    change(tmp_path / "shop", wanted)
+    assert {name: (tmp_path / "shop" / name).read_text() for name in wanted} == wanted
+    assert not [path for path in (tmp_path / "shop").rglob("*") if path.name.endswith(".new")]
+
+
+def test_what_is_secret_is_for_its_owner_alone(tmp_path):
+    create(tmp_path / "shop", written_whole())
+    modes = {name: (tmp_path / "shop" / name).stat().st_mode & 0o077 for name in (first.PASSWORD, first.VAULT)}
+    assert modes == {first.PASSWORD: 0, first.VAULT: 0}
+    assert (tmp_path / "shop/credentials").stat().st_mode & 0o077 == 0
+    change(tmp_path / "shop", {first.VAULT: "new\n"})
+    assert (tmp_path / "shop" / first.VAULT).stat().st_mode & 0o077 == 0
