@@ -30,7 +30,7 @@ def test_a_fingerprint_is_what_ssh_keygen_says(tmp_path):
 
 
 def test_the_key_that_ssh_prefers_comes_first_and_other_lines_are_left_out():
-    rsa, ed25519 = key("ssh-rsa", "r"), key(seed="e")
+    rsa, ed25519 = key("ssh-rsa", "a"), key(seed="z")
     text = "# 192.0.2.10:22 SSH-2.0-OpenSSH\n" + lines_for("192.0.2.10", [rsa, ed25519])
     text += f"@revoked 192.0.2.10 ssh-ed25519 {key(seed='x').key}\n192.0.2.10 ssh-ed25519 ***\n"
     assert keys_in(text) == [ed25519, rsa]
