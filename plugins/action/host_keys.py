@@ -69,5 +69,6 @@ def _look(host: dict[str, Any]) -> tuple[host_keys.Client, str, list[first_conta
     port, user = str(variables.get("ansible_port", "")), str(variables.get("ansible_user", "root"))
     client = host_keys.client_of(str(variables["ansible_host"]), port, user)
     pattern = first_contact.host_pattern(client.address, client.port)
-    shown = host_keys.shown_by(client) if client.direct else []
-    return client, pattern, shown, first_contact.judge_keys(shown, host_keys.known_of(client, pattern))
+    known = host_keys.known_of(client, pattern)
+    shown = host_keys.shown_by(client, known) if client.direct else []
+    return client, pattern, shown, first_contact.judge_keys(shown, known)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
 
 # The order in which ssh prefers them.
-KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "ssh-rsa")
+KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 OF_USERS = {80: "certbot and redirects need", 443: "users need"}
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible import constants
-from ansible_collections.agentfleet.vm.plugins.module_utils.first_contact import HostKey, keys_in
+from ansible_collections.agentfleet.vm.plugins.module_utils.first_contact import KINDS, HostKey, keys_in
 
 SECONDS = 10
+# What ssh-keyscan calls a kind of key.
+TYPES = {kind: kind.removeprefix("ssh-").partition("-")[0] for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,16 @@ def client_of(address: str, port: str, user: str) -> Client:
     )
 
 
-def shown_by(client: Client) -> list[HostKey]:
-    """The keys that the host shows; none where it cannot be reached."""
-    return keys_in(_run(["ssh-keyscan", "-T", str(SECONDS), "-p", str(client.port), client.address]))
+def shown_by(client: Client, known: Sequence[HostKey]) -> list[HostKey]:
+    """The key that the host shows of the best kind that is known of it, else of any; none where it cannot be reached.
+
+    Each kind is a connection without a login, and today's sshd shuts out who makes many of them.
+    """
+    for kinds in [TYPES[known[0].kind]] if known else ["ed25519", "ecdsa,rsa"]:
+        command = ["ssh-keyscan", "-T", str(SECONDS), "-t", kinds, "-p", str(client.port), client.address]
+        if shown := keys_in(_run(command)):
+            return shown
+    return []
 
 
 def known_of(client: Client, pattern: str) -> list[HostKey]:

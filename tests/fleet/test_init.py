@@ -24,6 +24,8 @@ ANSWERS = {
     "tls_mode": "self_signed",
     "model_key": KEY,
 }
+# What is written when an answer is taken.
+CLEARED = "\x1b[K"
 Init = Callable[..., Result]
 
 
@@ -79,17 +81,24 @@ class Desk:
             preexec_fn=lambda: controlling(terminal),
         )
         os.close(terminal)
-        screen, answered, left = "", 0, dict(replies)
-        while select.select([main], [], [], 60)[0]:
+        screen, answered, reply, left = "", 0, "", dict(replies)
+        while True:
+            if not select.select([main], [], [], 60 if not reply else 2)[0]:
+                # Ansible forgets what was typed until it listens, and does not say when it does.
+                assert reply, screen
+                os.write(main, reply.encode())
+                continue
             try:
                 screen += os.read(main, 4096).decode(errors="replace")
             except OSError:
                 break
+            if CLEARED in screen[answered:]:
+                answered, reply = screen.rindex(CLEARED) + len(CLEARED), ""
             question = next((text for text in left if text in screen[answered:]), None)
-            if question and screen.rstrip().endswith(":"):
+            if not reply and question and screen.rstrip().endswith(":"):
+                reply = f"{left.pop(question)}\r"
                 settle(main)
-                answered = len(screen)
-                os.write(main, f"{left.pop(question)}\r".encode())
+                os.write(main, reply.encode())
         assert left == {}, screen
         return Result(process.wait(timeout=60), screen)
 
@@ -360,7 +369,12 @@ LISTEN = (
             {"ssh_user": "nobody2"},
             r"vm1: unreachable at \S+ port 22: .*Permission denied.* Try: ssh -i",
         ),
-        ("true", "true", {"ssh_port": "2"}, r"vm1: unreachable at \S+ port 2: Connection refused\. Try: ssh"),
+        (
+            "true",
+            "true",
+            {"ssh_port": "2"},
+            r"vm1: unreachable at \S+ port 2: Connection (refused|timed out)\. Try: ssh",
+        ),
     ],
     ids=["clock", "port", "disk", "sudo", "user", "sshd"],
 )
