@@ -125,6 +125,7 @@ def command(order: Order, state: Path) -> list[str]:
 
 def explain(said: str, order: Order) -> str:
     """One line for what certbot SAID when it failed."""
+    flat = " ".join(said.split())
     refused = re.findall(r"Domain:\s*(\S+)\s+Type:\s*(\S+)\s+Detail:\s*(.+?)(?=\n\s*\n|\n\s*Domain:|\Z)", said, re.S)
     if refused:
         told = "; ".join(f"{name}: {' '.join(detail.split())} ({kind})" for name, kind, detail in refused)
@@ -134,8 +135,8 @@ def explain(said: str, order: Order) -> str:
         return f"{order.directory} refuses for now, its rate limit is reached ({told_last(said)})"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return f"{order.directory} shows a certificate that is not trusted; name its authority's file by tls_acme_ca"
-    if re.search(r"ConnectionError|Timeout|Max retries exceeded|" + "|".join(CAUSES), said):
-        cause = next((cause for cause in CAUSES if cause in said), "no answer")
+    if re.search(r"ConnectionError|Timeout|Max retries exceeded|" + "|".join(CAUSES), flat):
+        cause = next((cause for cause in CAUSES if cause in flat), "no answer")
         return f"{order.directory} cannot be reached ({cause})"
     return f"{order.directory} did not issue: {told_last(said)}"
 

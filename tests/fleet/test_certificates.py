@@ -105,28 +105,34 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def without_authority(edge: Edge, work: Path) -> Result:
-    """The first run on a bare host, at a time when nobody issues."""
-    with pebble(f"{edge.fleet.prefix}.1", work) as authority:
-        edge.words = wanted(authority)
-    return edge.site()
+def without_authority(edge: Edge) -> Result:
+    """The first run, with an authority that does not answer."""
+    # A lab that stays up has what an earlier run left.
+    edge.on("rm -rf /etc/agentfleet /var/lib/agentfleet/certbot")
+    return edge.site(tls_mode="certbot", tls_mail="admin@lab.test", tls_acme_directory=gone(edge))
+
+
+def gone(edge: Edge) -> str:
+    """The address of an authority where there is none."""
+    return f"https://{edge.fleet.prefix}.1:14009/dir"
 
 
 @pytest.fixture(scope="module")
-def authority(edge: Edge, work: Path, without_authority: Result) -> Iterator[Authority]:
-    with pebble(f"{edge.fleet.prefix}.1", work) as authority:
-        authority.names_lead_to(edge.fleet.address(edge.host))
+def authority(lab: Fleet, work: Path) -> Iterator[Authority]:
+    with pebble(f"{lab.prefix}.1", work) as authority:
         yield authority
 
 
 @pytest.fixture(scope="module")
-def issued(edge: Edge, authority: Authority) -> Result:
+def issued(edge: Edge, without_authority: Result, authority: Authority) -> Result:
+    authority.names_lead_to(edge.fleet.address(edge.host))
+    edge.words = wanted(authority)
     return edge.site().ok()
 
 
 def test_without_its_authority_a_new_site_serves_what_it_signed_itself(edge: Edge, without_authority: Result) -> None:
     assert without_authority.returncode != 0
-    told = f"{edge.words['tls_acme_directory']} cannot be reached (Connection refused). {AGAIN}"
+    told = f"{gone(edge)} cannot be reached (Connection refused). {AGAIN}"
     assert told in without_authority.stdout, without_authority.stdout[-3000:]
     edge.handshake(edge.copy)
     seen = edge.seen()
@@ -149,10 +155,9 @@ def test_another_run_changes_nothing(edge: Edge, issued: Result) -> None:
 
 def test_an_authority_that_is_gone_takes_nothing_away(edge: Edge, authority: Authority, issued: Result) -> None:
     before = edge.serial(authority.root)
-    gone = authority.directory.replace(":14000", ":14009")
-    run = edge.site(tls_acme_directory=gone)
+    run = edge.site(tls_acme_directory=gone(edge))
     assert run.returncode != 0
-    assert f"{gone} cannot be reached" in run.stdout
+    assert f"{gone(edge)} cannot be reached" in run.stdout
     assert edge.serial(authority.root) == before
     assert edge.on("systemctl is-active nginx").ok()
     assert "cannot be reached" in str(edge.seen()["problem"])
@@ -161,9 +166,11 @@ def test_an_authority_that_is_gone_takes_nothing_away(edge: Edge, authority: Aut
 
 
 @pytest.fixture(scope="module")
-def second(lab: Fleet, tmp_path_factory: pytest.TempPathFactory, work: Path) -> Edge:
+def second(lab: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Edge:
     """An edge of Debian 12, on which tests may follow each other in any order."""
-    return edge_of(lab, "site2", tmp_path_factory.mktemp("site2"))
+    second = edge_of(lab, "site2", tmp_path_factory.mktemp("site2"))
+    second.on("rm -rf /etc/agentfleet /var/lib/agentfleet/certbot")
+    return second
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +199,17 @@ def test_other_names_are_another_certificate(second: Edge, ours: Authority) -> N
     assert served == (("DNS", SITE), ("DNS", OTHER))
     second.site().ok()
     assert second.handshake(ours.root)["subjectAltName"] == (("DNS", SITE),)
+
+
+@pytest.mark.soak
+def test_an_authority_that_comes_by_ipv6_finds_the_site(second: Edge, ours: Authority) -> None:
+    address = second.fleet.address(second.host)
+    ours.names_lead_to("", f"fd{address.split('.')[1]}::{address.rsplit('.', 1)[1]}")
+    try:
+        second.site(tls_names=[SITE, OTHER]).ok()
+    finally:
+        ours.names_lead_to(address)
+    second.site().ok()
 
 
 @pytest.mark.soak

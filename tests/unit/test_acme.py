@@ -71,8 +71,9 @@ Ask for help or search for solutions at https://community.letsencrypt.org. See t
 """
 DOWN = """Saving debug log to /x/letsencrypt.log
 An unexpected error occurred:
-requests.exceptions.ConnectionError: HTTPSConnectionPool(host='ca.example.com', port=443): Max retries exceeded with url:
-/directory (Caused by NewConnectionError('<x>: Failed to establish a new connection: [Errno 111] Connection refused'))
+requests.exceptions.ConnectionError: HTTPSConnectionPool(host='ca.example.com', port=443): Max retries exceeded with
+url: /directory (Caused by NewConnectionError('<x>: Failed to establish a new connection: [Errno 111] Connection
+refused'))
 Ask for help or search for solutions at https://community.letsencrypt.org. See the logfile /x or re-run Certbot.
 """
 
@@ -88,7 +89,7 @@ Ask for help or search for solutions at https://community.letsencrypt.org. See t
             [f"{CA} refuses for now, its rate limit is reached (There were too many requests", "(5) already issued"],
         ),
         (DOWN, [f"{CA} cannot be reached (Connection refused)"]),
-        (DOWN.replace("[Errno 111] Connection refused", "new"), [f"{CA} cannot be reached (no answer)"]),
+        (DOWN.replace("[Errno 111] Connection\nrefused", "new"), [f"{CA} cannot be reached (no answer)"]),
         (
             "requests.exceptions.SSLError: Max retries exceeded: [SSL: CERTIFICATE_VERIFY_FAILED] unable to get",
             ["not trusted; name its authority's file by tls_acme_ca"],
