@@ -143,7 +143,7 @@ def explain(said: str, order: Order) -> str:
 
 def told_last(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip() and not NOISE.match(line.strip())]
-    return lines[-1] if lines else "certbot gave no reason"
+    return lines[-1].rpartition(" :: ")[2] if lines else "certbot gave no reason"
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,14 @@ def issue(order: Order, state: Path) -> str:
             return "certbot is not installed"
         except subprocess.TimeoutExpired:
             return f"{order.directory} did not come to an end within {PATIENCE} s"
-    return explain(done.stdout, order) if done.returncode else ""
+    return explain(f"{done.stdout}\n{error_in_log(state)}", order) if done.returncode else ""
+
+
+def error_in_log(state: Path) -> str:
+    """The authority's own words: where Debian 12's certbot has only a fault of its own to tell, they are in its log."""
+    path = state / "logs" / "letsencrypt.log"
+    log = path.read_text(errors="replace") if path.exists() else ""
+    return "".join(re.findall(r"^acme\.messages\.Error: .+$", log, re.MULTILINE)[-1:])
 
 
 def served(order: Order, lineage: Lineage) -> bool:

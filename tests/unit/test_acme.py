@@ -86,7 +86,7 @@ Ask for help or search for solutions at https://community.letsencrypt.org. See t
         (CHALLENGE, ["DNS must lead agent.example.com, www.example.com to this host, and its port 80 be open"]),
         (
             LIMIT,
-            [f"{CA} refuses for now, its rate limit is reached (There were too many requests", "(5) already issued"],
+            [f"{CA} refuses for now, its rate limit is reached (too many certificates (5) already"],
         ),
         (DOWN, [f"{CA} cannot be reached (Connection refused)"]),
         (DOWN.replace("[Errno 111] Connection\nrefused", "new"), [f"{CA} cannot be reached (no answer)"]),
@@ -95,6 +95,10 @@ Ask for help or search for solutions at https://community.letsencrypt.org. See t
             ["not trusted; name its authority's file by tls_acme_ca"],
         ),
         ("An unexpected error occurred:\nsome other thing\n", [f"{CA} did not issue: some other thing"]),
+        (
+            "AttributeError: can't set\nacme.messages.Error: urn:ietf:params:acme:error:rateLimited :: x :: wait",
+            ["its rate limit is reached (wait)"],
+        ),
         ("", ["certbot gave no reason"]),
     ],
 )
@@ -190,6 +194,14 @@ def test_certbot_is_asked_for_all_names_at_the_authority_wanted(tmp_path):
     pairs = dict(pairwise(words))
     assert (pairs["--server"], pairs["--cert-name"], pairs["--email"]) == (CA, "agent", "admin@example.com")
     assert pairs["--config-dir"] == str(tmp_path)
+
+
+def test_the_log_is_asked_for_the_authoritys_own_words(tmp_path):
+    assert acme.error_in_log(tmp_path) == ""
+    (tmp_path / "logs").mkdir()
+    said = "2026-11-21 17:24:06:DEBUG:x\nTraceback\nacme.messages.Error: urn:a :: b :: c\nAttributeError: can't\n"
+    (tmp_path / "logs/letsencrypt.log").write_text(said)
+    assert acme.error_in_log(tmp_path) == "acme.messages.Error: urn:a :: b :: c"
 
 
 def test_the_order_reads_what_the_role_writes():
