@@ -137,6 +137,7 @@ def test_files_of_before_are_swapped_at_once(tmp_path):
             certificates.make(path, key, [name], 90, os.getgid())
             assert certificates.read(path).names == {name}
     assert seen == [True] * 5
+    assert len(list(tmp_path.glob(".site.pair-*"))) == 1, "a key of before stays nowhere"
 
 
 def test_what_cannot_be_read_counts_as_none(tmp_path):
