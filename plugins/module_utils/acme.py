@@ -85,6 +85,11 @@ class Lineage:
     def key(self) -> Path:
         return self.state / "live" / self.service / "privkey.pem"
 
+    @property
+    def unread(self) -> Path:
+        """There from before the files change until what uses them has read them, whatever comes between."""
+        return self.state / f"{self.service}.unread"
+
     def certificate(self) -> Certificate | None:
         found = certificates.read(self.chain)
         return found if found and found.public_key == certificates.public_half(self.key) else None
@@ -160,7 +165,8 @@ def foresee(order: Order, state: Path, now: float) -> Done:
     """What obtain() would do, as far as it depends on this host."""
     lineage = Lineage(state, order.service)
     reason = reason_to_issue(lineage.certificate(), lineage.directory(), order, now)
-    return Done(reason or "", reason is not None or not served(order, lineage), "", True)
+    due = reason is not None or lineage.unread.exists() or not served(order, lineage)
+    return Done(reason or "", due, "", True)
 
 
 def obtain(order: Order, state: Path, now: float) -> Done:
@@ -170,7 +176,7 @@ def obtain(order: Order, state: Path, now: float) -> Done:
         lineage = Lineage(state, order.service)
         reason = reason_to_issue(lineage.certificate(), lineage.directory(), order, now)
         problem = issue(order, state) if reason else ""
-        new = not problem and not served(order, lineage)
+        new = not problem and (lineage.unread.exists() or not served(order, lineage))
         if new:
             problem = put_in_place(order, lineage)
         note(state, order.service, problem, now)
@@ -232,6 +238,7 @@ def put_in_place(order: Order, lineage: Lineage) -> str:
     certificate, key = Path(order.certificate), Path(order.key)
     group = grp.getgrnam(order.group).gr_gid
     before = (certificate.read_bytes(), key.read_bytes()) if certificate.exists() and key.exists() else None
+    lineage.unread.touch()
     certificates.install(certificate, key, lineage.chain.read_bytes(), lineage.key.read_bytes(), group)
     if NGINX in order.units and shutil.which("nginx"):
         wrong = fails("nginx", "-t", "-q")
@@ -244,16 +251,17 @@ def put_in_place(order: Order, lineage: Lineage) -> str:
             wrong = fails("systemctl", "reload", unit)
             if wrong:
                 return f"{unit} could not be reloaded: {wrong}"
+    lineage.unread.unlink(missing_ok=True)
     return ""
 
 
 def fails(*words: str) -> str:
-    """The last line of a command that failed, or nothing."""
+    """What a command that failed says of it in one line, or nothing."""
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if not done.returncode:
         return ""
     said = done.stdout.strip().splitlines() or [f"exit status {done.returncode}"]
-    return said[-1]
+    return next((line for line in said if "[emerg]" in line), said[-1])
 
 
 def note(state: Path, service: str, problem: str, now: float) -> None:

@@ -253,7 +253,7 @@ def test_an_authority_that_is_not_trusted_names_the_variable(second: Edge, ours:
 def test_back_to_a_certificate_of_its_own_and_to_files(second: Edge, ours: Authority, work: Path) -> None:
     second.site(tls_mode="self_signed").ok()
     second.handshake(second.copy)
-    assert second.on("systemctl list-unit-files --no-legend 'agentfleet-certificate-*'").stdout.strip() == ""
+    assert second.on("systemctl list-unit-files --no-legend 'agentfleet-certificate-agent.*'").stdout.strip() == ""
     assert changed(second.site(tls_mode="self_signed").ok()) == 0
 
     given = {"tls_certificate_file": str(work / "given.crt"), "tls_key_file": str(work / "given.key")}
@@ -292,11 +292,12 @@ def test_what_nginx_does_not_take_is_not_left_with_it(second: Edge, ours: Author
         assert second.on(RENEW).returncode != 0
         told = second.on("journalctl -u agentfleet-certificate-agent -n 5 --no-pager").stdout
         assert "Nginx does not take the new certificate, so the old one stays" in told
+        assert f"in {broken}:1" in told
         assert second.serial(ours.root) == before
     finally:
         second.on(f"rm {broken}").ok()
     second.on(RENEW).ok()
-    assert second.serial(ours.root) != before
+    until(lambda: second.serial(ours.root) != before, "Nginx with the new certificate")
     second.site().ok()
 
 
@@ -315,7 +316,8 @@ def test_renewed_when_it_ends_without_anybody(second: Edge, ours: Authority, wor
         before = second.on("openssl x509 -noout -serial -in /etc/agentfleet/tls/agent.crt").ok().stdout
         until(ended, "the end of a certificate")
         second.on(RENEW).ok()
-        second.handshake(brief.root)
+        # Nginx takes a moment to let its new processes answer.
+        until(lambda: not ended(), "Nginx with the new certificate")
         assert second.on("openssl x509 -noout -serial -in /etc/agentfleet/tls/agent.crt").ok().stdout != before
     second.site().ok()
     second.handshake(ours.root)

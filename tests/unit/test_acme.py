@@ -187,6 +187,17 @@ def test_what_nginx_does_not_take_goes_back_and_is_tried_again(order, monkeypatc
     assert ran[-1] == ("systemctl", "reload", "nginx.service")
 
 
+def test_what_was_put_in_place_and_not_read_is_made_good(order, monkeypatch):
+    order, state = order
+    said = {("systemctl", "reload"): "no"}
+    monkeypatch.setattr(acme, "fails", lambda *words: said.get(words[:2], ""))
+    assert acme.obtain(order, state, now()).problem == "nginx.service could not be reloaded: no"
+    assert acme.foresee(order, state, now()).changed
+    said.clear()
+    assert acme.obtain(order, state, now()).changed
+    assert not acme.obtain(order, state, now()).changed
+
+
 def test_certbot_is_asked_for_all_names_at_the_authority_wanted(tmp_path):
     words = acme.command(ORDER, tmp_path)
     assert words[:2] == ["certbot", "certonly"]
