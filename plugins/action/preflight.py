@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from typing import Any
@@ -21,6 +22,8 @@ from ansible_collections.agentfleet.vm.plugins.filter import (  # noqa: F401
 from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address
 from ansible_collections.agentfleet.vm.plugins.module_utils import host_check
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
+from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WORDS
+from ansible_collections.agentfleet.vm.plugins.module_utils.tls import Wish, judge_tls
 from ansible_collections.agentfleet.vm.plugins.module_utils.topology import Address, judge_topology
 from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Known, Variable, judge_variables, roles_of
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.evaluation import Evaluation, find_place, shorten
@@ -50,6 +53,8 @@ class ActionModule(ActionBase):
         findings = self._judge_variables(variables, known, wanted["playbook"])
         if self._host == str(self._vars["ansible_play_hosts_all"][0]):
             findings += self._judge_fleet(variables)
+        if "edge" in self._groups:
+            findings += judge_tls(self._host, self._wish(), self._place.inventory)
         if wanted["host"]:
             findings += self._judge_host(known)
         result["findings"] = [finding.to_dict() for finding in findings]
@@ -120,6 +125,30 @@ class ActionModule(ActionBase):
             port=host_check.number({"port": self._evaluation.value("balancer_port")}, "port", 0),
             site=str(self._evaluation.value("edge_server_name", "")),
             addresses=frozenset(str(server["address"]) for server in servers),
+        )
+
+    def _wish(self) -> Wish:
+        """How the edge shall come by its certificate."""
+
+        def value(name: str) -> str:
+            return str(self._evaluation.value(name) or "")
+
+        home = str(self._vars.get("inventory_dir") or ".")
+        files = {
+            name: os.path.join(home, os.path.expanduser(value(name)))
+            for name in ("tls_certificate_file", "tls_key_file", "tls_acme_ca")
+            if value(name)
+        }
+        names = self._evaluation.value("tls_names")
+        return Wish(
+            mode=value("tls_mode"),
+            # A value of a wrong type has its own line already.
+            names=[str(name) for name in names] if isinstance(names, (list, tuple)) else [],
+            mail=value("tls_mail"),
+            staging=value("tls_staging").lower() in TRUE_WORDS,
+            directory=value("tls_acme_directory"),
+            files=files,
+            absent=frozenset(name for name, path in files.items() if not os.path.isfile(path)),
         )
 
     def _python(self) -> str:

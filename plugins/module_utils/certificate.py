@@ -1,10 +1,11 @@
-"""Certificates on disk: what they say, and when a self-signed one has to be made anew."""
+"""Certificates on disk: what they say, when a self-signed one has to be made anew, and how a pair is put in place."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import tempfile
@@ -13,7 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.agentfleet.vm.plugins.module_utils import disk
+
 DAY = 86400
+DESCRIBE = ("x509", "-noout", "-startdate", "-enddate", "-pubkey", "-issuer", "-subject", "-nameopt", "RFC2253")
 
 
 class CertificateError(Exception):
@@ -25,6 +29,8 @@ class Certificate:
     names: frozenset[str]
     expires: float
     public_key: str
+    begins: float = 0.0
+    issuer: str = ""  # nothing where it signed itself
 
     def days_left(self, now: float) -> int:
         """Whole days until it expires, negative afterwards."""
@@ -32,13 +38,25 @@ class Certificate:
 
 
 def parse(text: str) -> Certificate:
-    """What `openssl x509 -enddate -pubkey -ext subjectAltName` prints."""
-    expires = re.search(r"^notAfter=(.+)$", text, re.MULTILINE)
+    """What `openssl x509` prints of a certificate when asked as DESCRIBE does, with its alternative names."""
+    said = dict(re.findall(r"^(notBefore|notAfter|issuer|subject)=(.*)$", text, re.MULTILINE))
     key = re.search(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", text, re.DOTALL)
-    if not expires or not key:
+    if "notBefore" not in said or "notAfter" not in said or not key:
         raise CertificateError(f"openssl describes a certificate in an unknown form: {text[:80]!r}")
     names = re.findall(r"(?:DNS|IP Address):([^\s,]+)", text)
-    return Certificate(frozenset(canonical(name) for name in names), ssl.cert_time_to_seconds(expires[1]), key[0])
+    return Certificate(
+        names=frozenset(canonical(name) for name in names),
+        expires=ssl.cert_time_to_seconds(said["notAfter"]),
+        public_key=key[0],
+        begins=ssl.cert_time_to_seconds(said["notBefore"]),
+        issuer="" if said.get("issuer") == said.get("subject") else plain(said.get("issuer", "")),
+    )
+
+
+def plain(name: str) -> str:
+    """Organisation and common name of a distinguished NAME as RFC 2253 writes it."""
+    found = {kind: re.sub(r"\\(.)", r"\1", value) for kind, value in re.findall(r"(\w+)=((?:\\.|[^,\\])*)", name)}
+    return " ".join(found[kind] for kind in ("O", "CN") if kind in found) or name or "an unknown authority"
 
 
 def canonical(name: str) -> str:
@@ -61,13 +79,23 @@ def alternative_names(names: Iterable[str]) -> str:
 
 
 def reason_to_make(
-    found: Certificate | None, key: str | None, names: Iterable[str], renew_days: int, now: float
+    found: Certificate | None,
+    key: str | None,
+    names: Iterable[str],
+    renew_days: int,
+    now: float,
+    stand_in: bool = False,
 ) -> str | None:
-    """Why a new certificate is needed, or None. KEY is the public half of the private key that lies beside it."""
+    """Why a new self-signed certificate is needed, or None.
+
+    KEY is the public half of the private key that lies beside it. A stand-in leaves what an authority issued alone.
+    """
     if found is None:
         return "there is none"
     if found.public_key != key:
         return "certificate and key do not belong together"
+    if found.issuer:
+        return None if stand_in else f"it is from {found.issuer}"
     wanted = {canonical(name) for name in names}
     if found.names != wanted:
         return f"it names {', '.join(sorted(found.names)) or 'nothing'} instead of {', '.join(sorted(wanted))}"
@@ -75,9 +103,38 @@ def reason_to_make(
     return f"{left} days are left" if left < renew_days else None
 
 
-def openssl(*arguments: str) -> str:
+def covers(pattern: str, name: str) -> bool:
+    """Whether a certificate that says PATTERN serves NAME: the same, or a wildcard for its first label."""
+    if pattern.startswith("*."):
+        return name.partition(".")[2] == pattern[2:] and not name.startswith(".")
+    return pattern == name
+
+
+def reason_to_refuse(found: Certificate | None, key: str | None, names: Iterable[str], now: float) -> str | None:
+    """Why a certificate and the public half of a KEY that somebody gave cannot serve NAMES, or None."""
+    if found is None:
+        return "tls_certificate_file holds no certificate in PEM"
+    if key is None:
+        return "tls_key_file holds no private key in PEM that opens without a passphrase"
+    if found.public_key != key:
+        return (
+            "tls_certificate_file and tls_key_file do not belong together; the site's own certificate must come first"
+        )
+    if found.expires <= now:
+        return f"tls_certificate_file ended {-found.days_left(now)} days ago"
+    if found.begins > now:
+        begin = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.begins))
+        return f"tls_certificate_file is not good before {begin}"
+    lacking = [name for name in map(canonical, names) if not any(covers(pattern, name) for pattern in found.names)]
+    if lacking:
+        good = ", ".join(sorted(found.names)) or "no name"
+        return f"tls_certificate_file is good for {good}, and not for {', '.join(lacking)} of tls_names"
+    return None
+
+
+def openssl(*arguments: str, stdin: str | None = None) -> str:
     try:
-        done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(["openssl", *arguments], input=stdin or "", capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise CertificateError("openssl is not installed; mend it with: apt install openssl") from error
     if done.returncode:
@@ -86,23 +143,29 @@ def openssl(*arguments: str) -> str:
     return done.stdout
 
 
+def describe(text: str) -> Certificate | None:
+    """The first certificate in a PEM text, or None where there is none that can be read as one."""
+    try:
+        return parse(openssl(*DESCRIBE, "-ext", "subjectAltName", stdin=text))
+    except CertificateError:
+        return None
+
+
 def read(path: Path) -> Certificate | None:
     """The certificate at PATH, or None where there is none that can be read as one."""
-    if not path.exists():
-        return None
+    return describe(path.read_text(errors="replace")) if path.exists() else None
+
+
+def public_half_of(text: str) -> str | None:
+    """The public half of a private key in PEM that no passphrase guards."""
     try:
-        return parse(openssl("x509", "-in", str(path), "-noout", "-enddate", "-pubkey", "-ext", "subjectAltName"))
+        return openssl("pkey", "-pubout", "-passin", "pass:", stdin=text).strip()
     except CertificateError:
         return None
 
 
 def public_half(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    try:
-        return openssl("pkey", "-in", str(path), "-pubout").strip()
-    except CertificateError:
-        return None
+    return public_half_of(path.read_text(errors="replace")) if path.exists() else None
 
 
 def configuration(names: list[str]) -> str:
@@ -124,7 +187,7 @@ subjectKeyIdentifier = hash
 
 
 def make(certificate: Path, key: Path, names: list[str], days: int, group: int) -> None:
-    """A new key and its self-signed certificate. An interruption between both files is mended by the next run."""
+    """A new key and its self-signed certificate."""
     with tempfile.TemporaryDirectory(dir=certificate.parent) as directory:
         made = Path(directory)
         (made / "conf").write_text(configuration(names))
@@ -133,10 +196,37 @@ def make(certificate: Path, key: Path, names: list[str], days: int, group: int) 
             *("-config", str(made / "conf"), "-days", str(days)),
             *("-keyout", str(made / "key"), "-out", str(made / "crt")),
         )
-        own(made / "key", group, 0o640)
-        own(made / "crt", 0, 0o644)
-        (made / "key").replace(key)
-        (made / "crt").replace(certificate)
+        install(certificate, key, (made / "crt").read_bytes(), (made / "key").read_bytes(), group)
+
+
+def install(certificate: Path, key: Path, chain: bytes, private: bytes, group: int) -> None:
+    """Put both in place at once: wherever this is interrupted, whoever opens them finds two that belong together.
+
+    Both are links through one other link, which is what changes.
+    """
+    pair = certificate.with_suffix(".pair")
+    made = lay_down(pair, chain, private, group)
+    if not all(path.is_symlink() for path in (certificate, key, pair)):
+        whole = certificate.exists() and key.exists()
+        first = lay_down(pair, certificate.read_bytes(), key.read_bytes(), group) if whole else made
+        disk.link(pair, first.name)
+        disk.link(key, os.path.relpath(pair / "key", key.parent))
+        disk.link(certificate, f"{pair.name}/crt")
+    disk.link(pair, made.name)
+    disk.sync(pair.parent)
+    for old in pair.parent.glob(f".{pair.name}-*"):
+        if old.name != made.name:
+            shutil.rmtree(old)
+
+
+def lay_down(pair: Path, chain: bytes, private: bytes, group: int) -> Path:
+    """A directory of certificate and key beside PAIR, which does not point there yet."""
+    made = Path(tempfile.mkdtemp(prefix=f".{pair.name}-", dir=pair.parent))
+    disk.write(made / "key", private, 0o600)
+    own(made / "key", group, 0o640)
+    disk.write(made / "crt", chain, 0o644)
+    made.chmod(0o755)
+    return made
 
 
 def own(path: Path, group: int, mode: int) -> bool:

@@ -140,6 +140,7 @@ def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
     traffic = traffic_of(hosts)
     answered = shares(hosts, traffic)
     days = [int(host.seen["certificate_days"]) for host in hosts if host.seen.get("certificate_days") is not None]
+    certificates = [host.seen["certificate"] for host in hosts if host.seen.get("certificate")]
     return {
         "fleet": fleet,
         "release": current_release(hosts, answered),
@@ -158,6 +159,7 @@ def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
         "lease": told(hosts, "lease"),
         "rollout": told(hosts, "rollout"),
         "certificate_days": min(days, default=None),
+        "certificate": min(certificates, key=lambda certificate: int(certificate["days"]), default=None),
         "last_backup_hours": None,
     }
 
@@ -190,6 +192,9 @@ def problems_of(host: Host, traffic: Traffic) -> Iterable[str]:
     days, disk = host.seen.get("certificate_days"), host.seen.get("disk_free_percent")
     if days is not None and days < CERTIFICATE_MINIMUM_DAYS:
         yield f"its certificate ends in {days} days; renew it with: ansible-playbook playbooks/site.yml --limit edge"
+    kept = (host.seen.get("certificate") or {}).get("problem")
+    if kept:
+        yield f"no new certificate: {kept}; try again with: ansible-playbook playbooks/site.yml --limit edge"
     if disk is not None and disk < DISK_MINIMUM_PERCENT:
         yield f"{disk} % of a disk is free; see: df -h"
 
@@ -249,8 +254,10 @@ def host_rows(host: Host, slots: Mapping[str, Seen] | None, traffic: Traffic, to
         state = "unreachable" if host.unreachable else "not observed"
         return [(host.name, ",".join(host.groups), "", "", "", state, "", "", "")]
     disk, days = host.seen.get("disk_free_percent"), host.seen.get("certificate_days")
+    issuer = (host.seen.get("certificate") or {}).get("issuer")
     begin = (host.name, ",".join(host.groups), str(host.seen.get("os") or ""))
-    end = ("" if disk is None else f"{disk} %", "" if days is None else f"{days} days")
+    by = f" ({issuer})" if issuer else ""
+    end = ("" if disk is None else f"{disk} %", "" if days is None else f"{days} days{by}")
     if slots is None:
         return [(*begin, "", "", "", "", *end)]
     rows: list[tuple[str, ...]] = []

@@ -80,6 +80,12 @@ certificate_days:
   description: Days until the edge's certificate ends; null where there is none.
   type: int
   returned: always
+certificate:
+  description: >-
+    Of the edge's certificate, C(days) until it ends, its C(issuer), and the C(problem) that keeps an authority from
+    renewing it, with C(since) when; null where there is none.
+  type: dict
+  returned: always
 problems:
   description: What could not be observed, and what mends it.
   type: list
@@ -88,11 +94,13 @@ problems:
 """
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.agentfleet.vm.plugins.module_utils import certificate, haproxy
+from ansible_collections.agentfleet.vm.plugins.module_utils import acme, haproxy
+from ansible_collections.agentfleet.vm.plugins.module_utils import certificate as certificates
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask
 from ansible_collections.agentfleet.vm.plugins.module_utils.observation import observe_slot, unit_states
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service
@@ -130,6 +138,7 @@ def observe(wanted: dict[str, Any]) -> dict[str, Any]:
         "rollout": None,
         "history": [],
         "certificate_days": None,
+        "certificate": None,
         "problems": [],
     }
     if wanted["agent"]:
@@ -138,7 +147,8 @@ def observe(wanted: dict[str, Any]) -> dict[str, Any]:
         except (CommandError, OSError) as error:
             seen["problems"].append(f"its slots cannot be read: {error}")
     if wanted["edge"]:
-        seen["certificate_days"] = certificate.days_left(Path(wanted["certificate"]))
+        seen["certificate"] = certificate_of(Path(wanted["certificate"]), wanted["name"])
+        seen["certificate_days"] = seen["certificate"] and seen["certificate"]["days"]
         try:
             servers = haproxy.Runtime(wanted["socket"]).servers(wanted["name"])
             seen["traffic"] = {name: server.as_dict() for name, server in servers.items()}
@@ -146,6 +156,18 @@ def observe(wanted: dict[str, Any]) -> dict[str, Any]:
         except (haproxy.HaproxyError, DirectorError) as error:
             seen["problems"].append(str(error))
     return seen
+
+
+def certificate_of(path: Path, service: str) -> dict[str, Any] | None:
+    found, last = certificates.read(path), acme.noted(acme.STATE, service)
+    if found is None:
+        return None
+    return {
+        "days": found.days_left(time.time()),
+        "issuer": found.issuer or "itself",
+        "problem": str(last.get("problem") or ""),
+        "since": last.get("since"),
+    }
 
 
 def told_by_director(name: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ module: self_signed
 short_description: Make a self-signed certificate and renew it in time
 description:
   - Makes an elliptic-curve key and a certificate for the given names that signs nothing but itself.
-  - Makes both anew when the names change, when it is about to expire, or when key and certificate do not match.
+  - Makes both anew when the names change, when it is about to expire, when key and certificate do not match, or when
+    an authority issued it.
+  - Certificate and key are put in place at once.
 options:
   certificate:
     description: Where the certificate lies.
@@ -35,6 +37,10 @@ options:
     description: Group that may read the key.
     type: str
     default: root
+  stand_in:
+    description: Whether one that an authority issued is left alone, as far as its key is there.
+    type: bool
+    default: false
 author:
   - Agentfleet (@agentfleet)
 """
@@ -56,7 +62,11 @@ reason:
 text:
   description: The certificate as PEM.
   type: str
-  returned: when there is one
+  returned: when there is one that signed itself
+authority:
+  description: Whether there is one that an authority issued, and stays.
+  type: bool
+  returned: always
 """
 
 import grp
@@ -70,19 +80,20 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import certificate a
 
 def run(wanted: dict[str, Any], check: bool) -> dict[str, Any]:
     path, key = Path(wanted["certificate"]), Path(wanted["key"])
-    reason = certificates.reason_to_make(
-        certificates.read(path), certificates.public_half(key), wanted["names"], wanted["renew_days"], time.time()
-    )
+    found, half = certificates.read(path), certificates.public_half(key)
+    terms = (wanted["names"], wanted["renew_days"], time.time(), wanted["stand_in"])
+    reason = certificates.reason_to_make(found, half, *terms)
+    authority = reason is None and found is not None and bool(found.issuer)
     changed = reason is not None
     if not check:
         group = grp.getgrnam(wanted["group"]).gr_gid
         if reason:
             certificates.make(path, key, wanted["names"], wanted["days"], group)
         changed |= certificates.own(key, group, 0o640)
-    result: dict[str, Any] = {"changed": changed, "reason": reason or ""}
+    result: dict[str, Any] = {"changed": changed, "reason": reason or "", "authority": authority}
     if reason:
         result["diff"] = {"before": f"{path}: {reason}\n", "after": f"{path}: good for {', '.join(wanted['names'])}\n"}
-    if path.exists() and not (check and reason):
+    if path.exists() and not authority and not (check and reason):
         result["text"] = path.read_text()
     return result
 
@@ -96,6 +107,7 @@ def main() -> None:
             "days": {"type": "int", "default": 365},
             "renew_days": {"type": "int", "default": 30},
             "group": {"type": "str", "default": "root"},
+            "stand_in": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

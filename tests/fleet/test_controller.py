@@ -22,16 +22,7 @@ def send(fleet: Fleet, archive: list[str], target: str, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def desk(fleet: Fleet) -> Fleet:
-    credentials = f"lab_credentials={fleet.credentials}"
-    hosts = ["-e", "lab_state=up", "-e", '{"lab_only": ["desk1"]}', "-e", credentials]
-    fleet.playbook("lab", *hosts, inventory=DESK).ok()
-    key = (
-        Path("/var/lib/agentfleet-lab/hosts") / fleet.name / "desk1/root/etc/ssh/ssh_host_ed25519_key.pub"
-    ).read_text()
-    known = fleet.credentials / f"known_hosts_{fleet.name}"
-    lines = [line for line in known.read_text().splitlines() if not line.startswith(fleet.address("desk1") + " ")]
-    known.write_text("\n".join([*lines, f"{fleet.address('desk1')} {' '.join(key.split()[:2])}"]) + "\n")
-
+    fleet.board(DESK, "desk1")
     if AUTHORITIES.is_dir():
         # A closed network's own authority: without it no package index is trusted.
         send(fleet, ["tar", "-c", "."], str(AUTHORITIES), AUTHORITIES)

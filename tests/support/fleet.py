@@ -18,6 +18,11 @@ import httpx
 
 TOP = Path(__file__).resolve().parents[2]
 BIN = TOP / ".venv/bin"
+# The last number of a host's address; from 51 on they are boarders, which tests boot beside the lab's own.
+LAST = {
+    **{"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41},
+    **{"desk1": 51, "site1": 61, "site2": 62},
+}
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
 
 
@@ -67,8 +72,7 @@ class Fleet:
     inventory: Path = TOP / "inventories/lab"
 
     def address(self, host: str) -> str:
-        last = {"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41, "desk1": 51}[host]
-        return f"{self.prefix}.{last}"
+        return f"{self.prefix}.{LAST[host]}"
 
     @property
     def prefix(self) -> str:
@@ -126,6 +130,18 @@ class Fleet:
             str(self.credentials / "ssh_key"),
             f"root@{self.address(host)}",
         ]
+
+    def board(self, inventory: Path, *hosts: str) -> None:
+        """Boot hosts of another inventory in this lab, and note their keys."""
+        only = ["-e", json.dumps({"lab_only": hosts}), "-e", f"lab_credentials={self.credentials}"]
+        self.playbook("lab", "-e", "lab_state=up", *only, inventory=inventory).ok()
+        known = self.credentials / f"known_hosts_{self.name}"
+        addresses = tuple(f"{self.address(host)} " for host in hosts)
+        lines = [line for line in known.read_text().splitlines() if not line.startswith(addresses)]
+        for host in hosts:
+            key = Path("/var/lib/agentfleet-lab/hosts") / self.name / host / "root/etc/ssh/ssh_host_ed25519_key.pub"
+            lines.append(f"{self.address(host)} {' '.join(key.read_text().split()[:2])}")
+        known.write_text("\n".join(lines) + "\n")
 
     def on(self, host: str, command: str, stdin: str | None = None) -> Result:
         """A shell command on a host, as root."""

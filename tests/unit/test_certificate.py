@@ -2,10 +2,18 @@
 
 import os
 import ssl
+from dataclasses import replace
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils import certificate as certificates
-from ansible_collections.agentfleet.vm.plugins.module_utils.certificate import DAY, Certificate, reason_to_make
+from ansible_collections.agentfleet.vm.plugins.module_utils.certificate import (
+    DAY,
+    Certificate,
+    covers,
+    plain,
+    reason_to_make,
+    reason_to_refuse,
+)
 
 NOW = 1_800_000_000.0
 GOOD = Certificate(frozenset({"agent.example.com", "10.0.0.1"}), NOW + 100 * DAY, "KEY")
@@ -29,6 +37,62 @@ def test_reasons_to_make_a_certificate(found, key, names, days, reason):
     assert told == reason if reason is None else reason in told
 
 
+def test_what_an_authority_issued_stays_only_for_a_stand_in():
+    issued = replace(GOOD, issuer="R11", expires=NOW - DAY)
+    assert reason_to_make(issued, "KEY", NAMES, 30, NOW) == "it is from R11"
+    assert reason_to_make(issued, "KEY", ["other"], 30, NOW, stand_in=True) is None
+    assert "belong together" in reason_to_make(issued, "OTHER", NAMES, 30, NOW, stand_in=True)
+    assert reason_to_make(replace(GOOD, expires=NOW), "KEY", NAMES, 30, NOW, stand_in=True) == "0 days are left"
+
+
+@pytest.mark.parametrize(
+    ("found", "key", "names", "reason"),
+    [
+        (GOOD, "KEY", NAMES, None),
+        (GOOD, "KEY", ["agent.example.com"], None),
+        (None, "KEY", NAMES, "tls_certificate_file holds no certificate"),
+        (GOOD, None, NAMES, "tls_key_file holds no private key"),
+        (GOOD, "OTHER", NAMES, "tls_certificate_file and tls_key_file do not belong together"),
+        (replace(GOOD, expires=NOW - 3 * DAY), "KEY", NAMES, "tls_certificate_file ended 3 days ago"),
+        (replace(GOOD, begins=NOW + 1), "KEY", NAMES, "tls_certificate_file is not good before 2027-01-15 08:00 UTC"),
+        (GOOD, "KEY", [*NAMES, "www.example.com"], "and not for www.example.com of tls_names"),
+        (replace(GOOD, names=frozenset({"*.example.com"})), "KEY", ["Agent.example.com"], None),
+    ],
+)
+def test_reasons_to_refuse_a_pair_of_files(found, key, names, reason):
+    told = reason_to_refuse(found, key, names, NOW)
+    assert told == reason if reason is None else reason in told
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "serves"),
+    [
+        ("*.example.com", "a.example.com", True),
+        ("*.example.com", "a.b.example.com", False),
+        ("*.example.com", "example.com", False),
+        ("*.example.com", ".example.com", False),
+        ("a.example.com", "a.example.com", True),
+        ("a.example.com", "b.example.com", False),
+    ],
+)
+def test_a_wildcard_serves_one_label(pattern, name, serves):
+    assert covers(pattern, name) is serves
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("CN=R11,O=Let's Encrypt,C=US", "Let's Encrypt R11"),
+        ("CN=Pebble Intermediate CA 5b", "Pebble Intermediate CA 5b"),
+        ("CN=Example\\, Inc. CA,O=Example\\, Inc.", "Example, Inc. Example, Inc. CA"),
+        ("OU=somebody", "OU=somebody"),
+        ("", "an unknown authority"),
+    ],
+)
+def test_an_issuer_is_told_as_people_know_it(name, told):
+    assert plain(name) == told
+
+
 def test_an_expired_certificate_has_negative_days():
     assert Certificate(frozenset(), NOW - 10 * DAY, "").days_left(NOW) == -10
 
@@ -44,11 +108,36 @@ def test_what_is_made_reads_back(site):
     path, key = site
     found = certificates.read(path)
     assert found.names == {"agent.lab.test", "10.0.0.1", "fd77::1"}
+    assert found.issuer == ""
+    assert found.expires - found.begins == 90 * DAY
     assert certificates.days_left(path) in (89, 90)
     assert found.public_key == certificates.public_half(key)
     assert key.stat().st_mode & 0o777 == 0o640
     assert path.stat().st_mode & 0o777 == 0o644
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["site.crt", "site.key"]
+    *made, links = sorted(entry.name for entry in path.parent.iterdir() if entry.name not in ("site.crt", "site.key"))
+    assert links == "site.pair"
+    assert len(made) == 1, "what was there before is gone"
+
+
+def test_files_of_before_are_swapped_at_once(tmp_path):
+    """Wherever it is interrupted, certificate and key belong together: here, before every single link."""
+    path, key = tmp_path / "site.crt", tmp_path / "site.key"
+    certificates.make(tmp_path / "other.crt", tmp_path / "other.key", ["a"], 90, os.getgid())
+    path.write_bytes((tmp_path / "other.crt").read_bytes())
+    key.write_bytes((tmp_path / "other.key").read_bytes())
+    link, seen = certificates.disk.link, []
+
+    def look(*arguments):
+        seen.append(certificates.read(path).public_key == certificates.public_half(key))
+        link(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates.disk, "link", look)
+        for name in ("b", "c"):
+            certificates.make(path, key, [name], 90, os.getgid())
+            assert certificates.read(path).names == {name}
+    assert seen == [True] * 5
+    assert len(list(tmp_path.glob(".site.pair-*"))) == 1, "a key of before stays nowhere"
 
 
 def test_what_cannot_be_read_counts_as_none(tmp_path):

@@ -135,6 +135,28 @@ def test_the_host_whose_variable_is_wrong_is_blamed(desk: Desk) -> None:
     assert failed(output) == {"agent1": "1", "edge1": "0"}
 
 
+def test_a_certificate_that_nobody_could_issue_is_told_by_the_edge(desk: Desk) -> None:
+    desk.write("group_vars/all/main.yml", {"tls_mode": "certbot", "tls_names": ["*.example.org", "192.0.2.10"]})
+    output = desk.refused()
+    for line in (
+        "edge1: tls_names has *.example.org, and tls_mode certbot proves names by webroot",
+        "edge1: tls_names has the address 192.0.2.10, and",
+        "edge1: 'tls_mail' is not set, and tls_mode certbot needs a mail address. Set it in shop",
+    ):
+        assert output.count(line) == 1, output
+
+
+def test_a_certificate_in_files_is_looked_for_beside_the_inventory(desk: Desk) -> None:
+    files = {"tls_certificate_file": "agent.pem", "tls_key_file": "~/no/such.pem"}
+    desk.write("group_vars/all/main.yml", {"tls_mode": "files", **files})
+    desk.write("agent.pem", "a certificate")
+    lines = [line for line in desk.refused().splitlines() if "is no file on this machine" in line]
+    path = os.path.expanduser("~/no/such.pem")
+    assert lines == [
+        f"edge1: 'tls_key_file' is {path}, which is no file on this machine. Put it there, or correct the path"
+    ]
+
+
 def test_a_null_is_told_with_its_file_and_line(desk: Desk) -> None:
     desk.write("group_vars/agents.yml", "agent_port:\n")
     assert "agent1: 'agent_port' in shop/group_vars/agents.yml:1 is null" in desk.refused()

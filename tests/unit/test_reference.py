@@ -46,6 +46,20 @@ def test_preflight_knows_which_roles_site_gives_to_whom():
     assert given == {group: roles for group, roles in ROLES_OF_GROUPS.items() if roles}
 
 
+def entered(tasks):
+    """The entry points of roles that tasks include."""
+    included = [task.get("ansible.builtin.include_role") or {} for task in tasks]
+    return [f"{role['name'].removeprefix('agentfleet.vm.')}/{role['tasks_from']}" for role in included if role]
+
+
+def test_site_asks_for_a_certificate_when_the_edge_is_up_and_fails_when_all_else_is_done():
+    edge = next(play for play in plays() if play["name"] == "Edge")
+    assert "roles" in edge, "roles come before a play's tasks"
+    assert entered(edge["tasks"]) == ["tls/issue"]
+    everything = yaml.safe_load((TOP / "playbooks/site.yml").read_text())
+    assert entered(everything[-1]["tasks"]) == ["tls/judge"]
+
+
 def playbooks():
     # Preflight alone speaks for site.
     return {path.stem for path in (TOP / "playbooks").glob("*.yml")} - {"preflight"}

@@ -50,6 +50,7 @@ def test_the_document_has_every_key_and_null_for_what_is_not_known():
         "lease",
         "rollout",
         "certificate_days",
+        "certificate",
         "last_backup_hours",
     ]
     assert document["fleet"] == "lab"
@@ -149,6 +150,8 @@ def test_a_host_that_says_nothing_is_a_line_all_the_same(result, reachable, word
     [
         ({"certificate_days": 6}, "its certificate ends in 6 days"),
         ({"certificate_days": 7}, None),
+        ({"certificate": {"days": 60, "issuer": "R11", "problem": "A cannot be reached"}}, "no new certificate: A"),
+        ({"certificate": {"days": 60, "issuer": "R11", "problem": "", "since": None}}, None),
         ({"disk_free_percent": 9}, "9 % of a disk is free"),
         ({"disk_free_percent": 10}, None),
     ],
@@ -156,6 +159,17 @@ def test_a_host_that_says_nothing_is_a_line_all_the_same(result, reachable, word
 def test_what_runs_out_needs_attention(changes, words):
     found = problems(fleet(edge(**changes)))
     assert words in found["edge1"] if words else found == {}
+
+
+def test_the_certificate_that_ends_first_is_the_documents():
+    def shown(days, issuer):
+        return edge(certificate_days=days, certificate={"days": days, "issuer": issuer, "problem": "", "since": None})
+
+    results = {"edge1": shown(80, "R11"), "edge2": shown(10, "R10")}
+    hosts = [read_host(name, ["edge"], result) for name, result in results.items()]
+    document = compose("lab", hosts)
+    assert (document["certificate_days"], document["certificate"]["issuer"]) == (10, "R10")
+    assert [line.rpartition("  ")[2] for line in table("lab", hosts)[3:]] == ["80 days (R11)", "10 days (R10)"]
 
 
 def test_the_table_is_what_people_read():

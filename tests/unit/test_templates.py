@@ -30,6 +30,7 @@ WITHOUT_HEAD = {
 }
 
 BASELINE = {
+    "edge_maintenance_message": "Back at ten",
     **SECRETS,
     "ansible_check_mode": False,
     "ansible_facts": {

@@ -79,9 +79,11 @@ def test_plain_http_is_sent_to_https(get):
     assert answer.header("location") == [f"https://{NAME}/a?b=c"]
 
 
-def test_certificate_authorities_find_their_answers(host, get):
+@pytest.mark.parametrize("name", ["agent.lab.test", "other.test"])
+def test_certificate_authorities_find_their_answers(host, get, name):
+    """Under every name: a certificate may have more of them than the site."""
     host.run_expect([0], "echo -n proof > /var/www/acme/.well-known/acme-challenge/token")
-    answer = get("/.well-known/acme-challenge/token", scheme="http")
+    answer = get("/.well-known/acme-challenge/token", scheme="http", name=name)
     assert (answer.status, answer.body) == (200, "proof")
 
 

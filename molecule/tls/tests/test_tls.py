@@ -9,10 +9,9 @@ DIRECTORY = "/etc/agentfleet/tls"
 
 
 def test_the_key_is_roots_and_its_groups(host):
-    key = host.file(f"{DIRECTORY}/agent.key")
-    assert (key.user, key.group, key.mode) == ("root", "ssl-cert", 0o640)
+    assert host.check_output(f"stat -L -c '%U %G %a' {DIRECTORY}/agent.key") == "root ssl-cert 640"
     assert host.run(f"sudo -u nobody cat {DIRECTORY}/agent.key").rc != 0
-    assert host.file(f"{DIRECTORY}/agent.crt").mode == 0o644
+    assert host.check_output(f"stat -L -c %a {DIRECTORY}/agent.crt") == "644"
 
 
 def test_certificate_and_key_belong_together(host):

@@ -55,6 +55,8 @@ def smoke_server(smoke: Smoke, server: str, route_key: str) -> str:
     context = ssl.create_default_context()
     if smoke.certificate and Path(smoke.certificate).exists():
         context.load_verify_locations(smoke.certificate)
+        # What Nginx has on this machine is trusted as it is, whoever issued it.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     for request in smoke.requests:
         what = f"{request.get('method', 'GET')} {request['path']} at {server}"
         headers = {
