@@ -27,6 +27,9 @@ WITHOUT_HEAD = {
     "balancer/templates/problem.http.j2",
     "agent/templates/process.j2",
     "agent/templates/container.j2",
+    # What users see has no head of ours.
+    "edge/templates/page.html.j2",
+    "edge/templates/page.json.j2",
 }
 
 BASELINE = {
