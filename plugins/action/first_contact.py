@@ -28,7 +28,7 @@ class ActionModule(Preflight):
         self._host = str(self._vars["inventory_hostname"])
         self._groups = [str(group) for group in wanted["groups"]]
         self._place = find_place(wanted["inventory"])
-        self._evaluation = Evaluation(self._templar, self._loader, self._vars, known.roles)
+        self._evaluation = Evaluation(self._templar, self._vars)
         findings = self._judge_host(known)
         reached = not any(finding.text.startswith("unreachable") for finding in findings)
         if reached and "edge" in self._groups:

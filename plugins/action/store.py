@@ -9,7 +9,6 @@ from ansible_collections.agentfleet.vm.plugins.plugin_utils.shipping import ship
 
 
 class ActionModule(ActionBase):
-    # A directory on the host costs three more rounds of SSH: it is made only where something is sent.
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -398,6 +398,10 @@ def main() -> None:
                 result = act(service, params, False)
     except (HostError, ArtifactError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
+    finally:
+        if params["artifact"] and not module.check_mode:
+            # It was sent for this call alone.
+            Path(params["artifact"]).unlink(missing_ok=True)
     module.exit_json(**result)
 
 

@@ -107,6 +107,10 @@ def main() -> None:
         module.exit_json(**stored(module.params, module.check_mode))
     except (ArtifactError, OSError) as error:
         module.fail_json(msg=str(error))
+    finally:
+        if not module.check_mode:
+            # It was sent for this call alone.
+            Path(module.params["artifact"]).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

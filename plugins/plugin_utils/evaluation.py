@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import is_encrypted_file
 from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Place, Variable, is_own
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import COLLECTION
@@ -36,19 +38,23 @@ def find_place(inventory_dir: str) -> Place:
     return Place(inventory=shorten(inventory_dir), vault=shorten(vault), vault_is=state)
 
 
+@functools.cache
+def role_variables() -> Mapping[str, Any]:
+    """Defaults and vars of all roles."""
+    loader = DataLoader()
+    merged: dict[str, Any] = {}
+    for kind in ("defaults", "vars"):
+        for path in sorted(COLLECTION.glob(f"roles/*/{kind}/main.yml")):
+            merged.update(loader.load_from_file(str(path), trusted_as_template=True) or {})
+    return merged
+
+
 class Evaluation:
     """One host's variables as the roles will see them: the inventory's over the roles' own."""
 
-    def __init__(self, templar: Any, loader: Any, task_vars: Mapping[str, Any], roles: Iterable[str]) -> None:
+    def __init__(self, templar: Any, task_vars: Mapping[str, Any]) -> None:
         self._task_vars = task_vars
-        merged: dict[str, Any] = {}
-        for role in roles:
-            for kind in ("defaults", "vars"):
-                path = COLLECTION / "roles" / role / kind / "main.yml"
-                if path.exists():
-                    # `unsafe` spares the copy of what nobody changes here.
-                    merged.update(loader.load_from_file(str(path), unsafe=True, trusted_as_template=True) or {})
-        self._all: dict[str, Any] = {**merged, **task_vars}
+        self._all: dict[str, Any] = {**role_variables(), **task_vars}
         self._templar = templar.copy_with_new_env(available_variables=self._all)
 
     def inventory(self, host: str) -> dict[str, Variable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Kno
 COLLECTION = Path(__file__).resolve().parents[2]
 
 
+@functools.cache
 def load_known(collection: Path = COLLECTION) -> Known:
     roles = {}
     for path in sorted(collection.glob("roles/*/meta/argument_specs.yml")):
