@@ -14,6 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.agentfleet.vm.plugins.module_utils import transaction
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import host_and_slot
 from ansible_collections.agentfleet.vm.plugins.modules.director import ARGUMENTS
 from ansible_collections.agentfleet.vm.plugins.plugin_utils import director
 
@@ -150,7 +151,7 @@ class ActionModule(ActionBase):
         ended = director.follow(self._ask, backend, reply["since"]) or {}
         releases: dict[str, dict[str, str]] = {}
         for place, held in reply["slots"].items():
-            host, _, slot = place.rpartition("-")
+            host, slot = host_and_slot(place)
             releases.setdefault(host, {})[slot] = held
         plan = {"release": reply["release"], "targets": reply["targets"], "left_out": [], "releases": releases}
         result: Result = {"changed": True, "warm": True, "generation": reply["generation"], "plan": plan}

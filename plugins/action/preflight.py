@@ -10,8 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-# Each task runs in a process of its own, which would compile the filters it needs and read all roles' variables anew (45 ms
-# and 80 ms, measured). The first task of a playbook is this one, and what its plugin loads is there in all that follow.
+# Each task runs in a process of its own, which would compile the filters it needs and read the roles' variables anew
+# (45 and 80 ms, measured). The first task of a playbook is this one, and what its plugin loads is there in all others.
 from ansible_collections.agentfleet.vm.plugins.filter import (  # noqa: F401
     containers,
     deploy,

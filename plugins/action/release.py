@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
             final = {**arguments, "artifact": remote} if remote else arguments
             return dict(self._execute_module("agentfleet.vm.release", module_args=final, task_vars=task_vars))
 
-        sendable = bool(local) and arguments.get("state") == "installed" and not self._task.check_mode
+        sendable = bool(local) and arguments.get("state") in ("installed", "prepared") and not self._task.check_mode
         if sendable and not boolean(arguments.get("present", True)):
             return shipped(self, str(local), call)
         result = call(None)

@@ -8,7 +8,7 @@ from typing import Any
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import FULL
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Agent, Edge, Slot, first_line
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, place_of
 
 Result = Mapping[str, Any]
 
@@ -85,6 +85,6 @@ def shares(weights: Mapping[str, int]) -> dict[str, int]:
     by_slot: dict[str, int] = {}
     for server, weight in weights.items():
         if weight:
-            slot = server.rpartition("-")[0]
+            slot = place_of(server)
             by_slot[slot] = by_slot.get(slot, 0) + weight
     return {slot: round(weight * FULL / total) for slot, weight in sorted(by_slot.items())}

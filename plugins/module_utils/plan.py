@@ -20,7 +20,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule im
     schedule,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import Schema, left_behind, raises, unfit
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, ports, server_names
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, other, place_of, ports, server_names
 
 Weights = Mapping[str, int]
 Targets = Mapping[str, str]
@@ -249,7 +249,7 @@ def observed_weights(agents: Sequence[Agent], edges: Sequence[Edge]) -> dict[str
 
 def slot_weights(host: str, slot: str, weights: Weights) -> dict[str, int]:
     """The weights of the servers of one slot of HOST."""
-    return {server: weight for server, weight in weights.items() if server.rpartition("-")[0] == f"{host}-{slot}"}
+    return {server: weight for server, weight in weights.items() if place_of(server) == f"{host}-{slot}"}
 
 
 def serving(host: str, weights: Weights) -> frozenset[str]:
@@ -291,7 +291,7 @@ def all_steps(
     install = tuple(name for name, slot in slots.items() if not slot.matches)
     # A slot must not be in traffic while it is overwritten.
     overwritten = {f"{name}-{targets[name]}" for name in install}
-    settled = {server: 0 if server.rpartition("-")[0] in overwritten else weight for server, weight in before.items()}
+    settled = {server: 0 if place_of(server) in overwritten else weight for server, weight in before.items()}
     raised = {name for name, slot in targets.items() if gains(name, slot, settled, final)}
     start = tuple(name for name, slot in slots.items() if name in install or not up(slot) or name in raised)
     fresh = tuple(name for name in start if name in install or not slots[name].running)
@@ -306,16 +306,20 @@ def all_steps(
         steps.append(Step("fetch", sources[:1]))
     if storing:
         steps.append(Step("store", storing))
-    if install:
-        steps.append(Step("install", install, slots={name: targets[name] for name in install}))
     migrating = tuple(name for name in fresh if by_name[name].migrates)[:1]
+    back = (Step("stop", tuple(stoppable), slots=stoppable),) if stoppable else ()
+    # Nothing comes between the two where nothing is migrated: one call on every host does both.
+    at_once = bool(install) and install == start and not migrating
+    if at_once:
+        steps.append(Step("prepare", install, slots={name: targets[name] for name in install}, undo=back))
+    elif install:
+        steps.append(Step("install", install, slots={name: targets[name] for name in install}))
     if migrating and request.schema and raises(request.schema, floor_of(edges)):
         # Before the migration: whatever becomes of it and of this controller, nobody goes back to what may not run.
         steps.append(Step("contract", edge_names, floor=request.schema.floor))
     if migrating:
         steps.append(Step("migrate", migrating, slots={name: targets[name] for name in migrating}))
-    if start:
-        back = (Step("stop", tuple(stoppable), slots=stoppable),) if stoppable else ()
+    if start and not at_once:
         steps.append(Step("start", start, slots={name: targets[name] for name in start}, undo=back))
     moves = any(settled.get(server, 0) != weight for server, weight in final.items())
     if moves or fresh or any(edge.current != request.release for edge in edges):

@@ -38,6 +38,17 @@ def server_names(host: str, slot: str, instances: int) -> list[str]:
     return [f"{host}-{name}" for name in instance_names(slot, instances)]
 
 
+def place_of(server: str) -> str:
+    """The slot, as <host>-<slot>, to which a server of the balancer belongs."""
+    return server.rpartition("-")[0]
+
+
+def host_and_slot(place: str) -> tuple[str, str]:
+    """Both of <host>-<slot>."""
+    host, _, slot = place.rpartition("-")
+    return host, slot
+
+
 @dataclass(frozen=True)
 class Service:
     """One service on one host."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, place_of
 
 # In this order in the table and the document; other groups are the user's own.
 GROUPS = ("edge", "agents", "postgres", "redis", "monitoring", "backup")
@@ -46,11 +46,6 @@ def first_line(text: Any) -> str:
     return (str(text or "").strip().splitlines() or ["no reason given"])[0]
 
 
-def slot_of(server: str) -> str:
-    """The slot, as <host>-<slot>, to which a server of the balancer belongs."""
-    return server.rpartition("-")[0]
-
-
 @dataclass(frozen=True)
 class Traffic:
     """The balancer's servers by slot; `known` is false where no edge could tell."""
@@ -84,7 +79,7 @@ def traffic_of(hosts: Iterable[Host]) -> Traffic:
         if servers is not None:
             slots: dict[str, list[Seen]] = {}
             for name, server in sorted(servers.items()):
-                slots.setdefault(slot_of(name), []).append(server)
+                slots.setdefault(place_of(name), []).append(server)
             return Traffic(slots, known=True)
     return Traffic()
 

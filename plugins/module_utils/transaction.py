@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import shares
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import first_line, judge, undo_of
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import host_and_slot
 
 Progress = Mapping[str, Any]
 Problem = tuple[str, str]
@@ -20,6 +21,7 @@ TITLES = {
     "fetch": "Fetch the artifact from the edge",
     "store": "Keep the artifact on the edge",
     "install": "Install the release into the idle slots",
+    "prepare": "Install the release into the idle slots, start them and wait until they are ready",
     "contract": "Note which migration the database will need its code to know",
     "migrate": "Migrate the database",
     "start": "Start the slots and wait until they are ready",
@@ -126,7 +128,7 @@ def result_lines(
     lines = [f"{headline(plan, progress)} ({seconds:.0f} s)"]
     served = shares(progress["weights"])
     for place, percent in served.items():
-        host, _, slot = place.rpartition("-")
+        host, slot = host_and_slot(place)
         release = now.get(host, {}).get(slot) or "nothing that is known"
         lines.append(f"  {host}  {slot}  {release}  {percent} %")
     if not served:

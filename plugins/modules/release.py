@@ -20,11 +20,12 @@ options:
       - V(installed) brings the release, its environment and the slot to what is wanted.
       - V(migrated) runs the release's migration once.
       - V(started) starts the slot's instances, waits until each is ready and has them start at boot.
+      - V(prepared) is V(installed) and then V(started).
       - V(stopped) has the slot's instances end, once what they still answer is over, and stay down at boot.
       - V(retired) lets the slot run on for O(warm_minutes), keeps it down at boot and removes old releases.
       - V(settled) has the slot, which runs and serves, start at boot, and retires the other one; nothing is removed.
     type: str
-    choices: [observed, installed, migrated, started, stopped, retired, settled]
+    choices: [observed, installed, migrated, started, prepared, stopped, retired, settled]
     required: true
   name:
     description: Name of the service.
@@ -38,7 +39,7 @@ options:
     type: str
     choices: [blue, green]
   release:
-    description: Id of the release that the slot shall run. Required for V(state=installed).
+    description: Id of the release that the slot shall run. Required for V(state=installed) and V(state=prepared).
     type: str
   artifact:
     description:
@@ -278,6 +279,14 @@ def started(service: Service, params: Params, check: bool) -> Params:
     )
 
 
+def prepared(service: Service, params: Params, check: bool) -> Params:
+    done = installed(service, params, check)
+    if check or done["needs_artifact"]:
+        return done
+    begun = started(service, params, check)
+    return {**begun, **done, "changed": done["changed"] or begun["changed"]}
+
+
 def asking(params: Params) -> installation.Asking:
     return installation.Asking(params["host"], params["edges"], params["drain_seconds"])
 
@@ -324,6 +333,7 @@ STATES = {
     "installed": installed,
     "migrated": migrated,
     "started": started,
+    "prepared": prepared,
     "stopped": stopped,
     "retired": retired,
     "settled": settled,
@@ -374,6 +384,7 @@ def main() -> None:
             ("state", "installed", ["slot", "release"]),
             ("state", "migrated", ["slot"]),
             ("state", "started", ["slot"]),
+            ("state", "prepared", ["slot", "release"]),
             ("state", "stopped", ["slot"]),
             ("state", "retired", ["slot"]),
             ("state", "settled", ["slot"]),

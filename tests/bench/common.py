@@ -55,8 +55,8 @@ def variables(name: str, network: str, **more: object) -> Path:
     return path
 
 
-def inventory(target: Path, suites: Mapping[str, str]) -> Path:
-    """The lab's, with an edge, the agent hosts of SUITES on their Debian releases, and no other."""
+def inventory(target: Path, suites: Mapping[str, str], data: bool = False) -> Path:
+    """The lab's, with an edge, the agent hosts of SUITES on their Debian releases and, if wanted, a DATA host."""
     copy_inventory(TOP / "inventories/lab", target)
     agents = {
         name: {"lab_suite": suite, "ansible_host": f"{{{{ lab_prefix }}}}.{21 + number}"}
@@ -64,6 +64,9 @@ def inventory(target: Path, suites: Mapping[str, str]) -> Path:
     }
     edge = {"edge1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.11"}}
     machines = {"children": {"edge": {"hosts": edge}, "agents": {"hosts": agents}}}
+    if data:
+        store = {"data1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.31"}}
+        machines["children"] |= {"postgres": {"hosts": store}, "redis": {"hosts": store}}
     (target / "hosts.yml").write_text(json.dumps({"all": {"children": {"machines": machines}}}))
     return target
 

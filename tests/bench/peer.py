@@ -15,10 +15,11 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from common import SMALL_APP, TOP, Fleet, Result, inventory, lab, row_of, table, timed
+from common import SMALL_APP, TOP, Fleet, Result, inventory, lab, row_of, table, timed, variables
 
 APP = TOP / "tests/support/small_app"
 PLAYBOOKS = Path(__file__).parent / "peer_role"
@@ -32,15 +33,20 @@ def run() -> None:
         sys.exit("make bench ONLY=peer PEER=/path/to/role: name the directory of a role that deploys")
     rollback = os.environ.get("PEER_ROLLBACK", "")
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    with lab("bench", "10.89.0.0/24", inventory(directory / "inventory", SUITES), **SMALL_APP) as fleet:
+    with lab("bench", "10.89.0.0/24", inventory(directory / "inventory", SUITES, data=True), **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         play(fleet, "prepare").ok()
-        compare(fleet, directory, role.resolve(), Path(rollback).resolve() if rollback else None)
+        theirs = compare(fleet, directory, role.resolve(), Path(rollback).resolve() if rollback else None)
+        reference = replace(fleet, variables=variables(fleet.name, fleet.network))
+        for name in ("site", "deploy"):
+            reference.playbook(name).ok()
+        ours = median(timed(deploy(reference, "-e", f"label=reference-{number}")) for number in range(TIMES))
+        row_of("blue_green, the reference service", f"{ours:.1f} s", f"{theirs:.1f} s", f"{ours / theirs:.2f}")
 
 
-def compare(fleet: Fleet, directory: Path, role: Path, rollback: Path | None) -> None:
-    """In turn, so that what else the machine does falls on both."""
+def compare(fleet: Fleet, directory: Path, role: Path, rollback: Path | None) -> float:
+    """In turn, so that what else the machine does falls on both; what the peer's deploy takes, in seconds."""
     ours: dict[str, list[float]] = {"blue_green": [], "rolling": [], "warm rollback": []}
     theirs: dict[str, list[float]] = {"deploy": [], "rollback": []}
     for number in range(TIMES):
@@ -58,6 +64,7 @@ def compare(fleet: Fleet, directory: Path, role: Path, rollback: Path | None) ->
         mine, other = median(times), median(beside) if beside else None
         shown = ("", "") if other is None else (f"{other:.1f} s", f"{mine / other:.2f}")
         row_of(what, f"{mine:.1f} s", *shown)
+    return median(theirs["deploy"])
 
 
 def deploy(fleet: Fleet, *options: str) -> Callable[[], Result]:

@@ -70,7 +70,7 @@ def contained(fleet: Fleet, based: None) -> Result:
 
 @pytest.fixture
 def paced(model_server: httpx.Client) -> Iterator[None]:
-    model_server.post("/_control", json={"tokens_per_second": 2}).raise_for_status()
+    model_server.post("/_control", json={"tokens_per_second": 2, "latency_seconds": 0.3}).raise_for_status()
     yield
     model_server.post("/_control", json={"reset": True}).raise_for_status()
 
@@ -94,7 +94,7 @@ def test_slots_go_on_that_were_there_before_containers(fleet: Fleet, prepared: R
 
 
 def test_moving_into_containers_on_and_back_fails_no_request(fleet: Fleet, based: None, paced: None) -> None:
-    with load_on(fleet, 20, streams=6, lasting=(10, 20), words_per_second=2) as load:
+    with load_on(fleet, 50, streams=20, lasting=(10, 20), words_per_second=2) as load:
         load.wait_for(50)
         # From a venv into containers, from there to the next release, and back to the one before.
         first = fleet.playbook("deploy", *given(label="inside", **DOCKER)).ok()

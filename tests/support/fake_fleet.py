@@ -68,6 +68,7 @@ class FakeFleet:
         self.watch: Watcher = lambda _fleet, _phase, _stage: None
         """Asked at every look of the director: what happens to a host while traffic moves."""
         self.follows = True
+        self.migrates = True
 
     # What is seen of it
 
@@ -114,7 +115,7 @@ class FakeFleet:
             }
             for name, slot in place.slots.items()
         }
-        rest = {"prepared": True, "migrates": True, "port": 8100, "instances": 1, "disk_free_mb": 9999}
+        rest = {"prepared": True, "migrates": self.migrates, "port": 8100, "instances": 1, "disk_free_mb": 9999}
         return {"observed": {"slots": slots, "has_release": release in place.releases, "ports_taken": {}, **rest}}
 
     def deploy(self, release: str, strategy: str, fault: Fault | None = None) -> Outcome:
@@ -190,6 +191,10 @@ class FakeFleet:
         if action == "install":
             assert not serves, "a slot in traffic is overwritten"
             slot.release, slot.state = release, "stopped"
+            self.hosts[host].releases.add(release)
+        elif action == "prepare":
+            assert not serves, "a slot in traffic is overwritten"
+            slot.release, slot.state, slot.enabled = release, "running", True
             self.hosts[host].releases.add(release)
         elif action == "migrate":
             assert slot.release == release

@@ -179,7 +179,8 @@ def test_what_already_runs_needs_nothing() -> None:
 def test_a_service_without_migration_and_with_two_instances() -> None:
     fleet = [agent("agent1", Slot(), migrates=False, instances=2)]
     plan = make_plan(fleet, [Edge("edge1", weights=weights(2, agent1=""), artifacts=(NEW,))], Request(NEW))
-    assert shape(plan) == ["overwrite agent1:blue", "install agent1:blue", "start agent1:blue", "rollout edge1"]
+    assert shape(plan) == ["overwrite agent1:blue", "prepare agent1:blue", "rollout edge1"]
+    assert [(step.action, step.slots) for step in plan.steps[1].undo] == [("stop", {"agent1": "blue"})]
     assert plan.steps[-1].stages[-1].weights == weights(2, agent1="blue")
 
 
@@ -338,6 +339,9 @@ class World:
             # Overwriting stops the slot, so it must not serve.
             assert name not in serving(host, self.edge.weights)
             self.set_slot(host, name, Slot(self.request.release, matches=True, state="stopped"))
+        elif step.action == "prepare":
+            assert name not in serving(host, self.edge.weights)
+            self.set_slot(host, name, Slot(self.request.release, True, "running", active=True, enabled=True))
         elif step.action == "start":
             assert self.agents[host].slots[name].matches
             self.change(host, name, state="running", active=True, enabled=True)

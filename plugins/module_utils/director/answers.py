@@ -21,6 +21,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.program imp
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.requests import Smoke
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule import FULL, Stage, share
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from, unfit
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import host_and_slot, place_of
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -144,7 +145,7 @@ def overwrite(director: Director, request: Request) -> Answer:
     backend, slots = str(request["backend"]), [str(slot) for slot in request["slots"]]
     refuse_active(director, backend)
     servers = director.runtime.servers(backend)
-    mine = [name for name in servers if slot_of(name) in slots]
+    mine = [name for name in servers if place_of(name) in slots]
     emptied = {name: 0 for name in mine if servers[name].weight}
     if len(emptied) == len([server for server in servers.values() if server.weight]) and emptied:
         raise Refusal(f"{', '.join(sorted(emptied))} would be all that serves; nothing was changed")
@@ -225,7 +226,7 @@ def rollback(director: Director, request: Request) -> Answer:
     rollout = replace(made, by=by, where=where, generation=lease.generation, submitted_at=now)
     since = director.memory.last_event
     director.note("rollout", rollout=rollout.to_dict(), state=rollouts.begin(rollout, now).to_dict())
-    targets = {host_of(name): slot_of(name).rpartition("-")[2] for name in rollout.candidates}
+    targets = dict(host_and_slot(place_of(name)) for name in rollout.candidates)
     return {
         "id": rollout.id,
         "since": since,
@@ -313,7 +314,7 @@ def rollback_rollout(
     new = [
         name
         for name, server in servers.items()
-        if (slot := slot_of(name)) in named and slots.get(slot) == wanted and server.ready
+        if (slot := place_of(name)) in named and slots.get(slot) == wanted and server.ready
     ]
     lacking = {host_of(name) for name in serving} - {host_of(name) for name in new}
     if not new or lacking:
@@ -340,12 +341,8 @@ def rollback_rollout(
     )
 
 
-def slot_of(server: str) -> str:
-    return server.rpartition("-")[0]
-
-
 def host_of(server: str) -> str:
-    return slot_of(server).rpartition("-")[0]
+    return host_and_slot(place_of(server))[0]
 
 
 def show_work(work: memories.Work) -> dict[str, Any]:

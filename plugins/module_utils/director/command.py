@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask, exchange
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import place_of
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -83,7 +84,7 @@ def show_status(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"{backend}: release {current.get('release', 'none yet')}")
         total = sum(server["weight"] for server in seen["servers"].values()) or 1
         for name, server in seen["servers"].items():
-            release = seen["slots"].get(name.rpartition("-")[0], "")
+            release = seen["slots"].get(place_of(name), "")
             share = f"{100 * server['weight'] / total:.3g} %"
             lines.append(
                 f"  {name:<20} {share:>6}  {server['state']:<8} {release}  {seen['figures'].get(name, '')}".rstrip()

@@ -17,6 +17,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.rollout imp
     rollout_from,
     state_from,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import place_of
 
 Entry = Mapping[str, Any]
 
@@ -140,7 +141,7 @@ def before_current(memory: Memory, backend: str) -> Entry:
     current = memory.current.get(backend) or {}
     slots = set()
     if current.get("id") == pile[-1]["id"]:
-        slots = {server.rpartition("-")[0] for server, weight in current["before"].items() if weight}
+        slots = {place_of(server) for server, weight in current["before"].items() if weight}
     held = memory.slots.get(backend, {})
     release = str(pile[-2]["release"])
     return {"release": release, "slots": sorted(slot for slot in slots if held.get(slot) == release)}

@@ -13,6 +13,7 @@ from fake_haproxy import FakeHaproxy, FakeServer
 
 STRATEGIES = ("rolling", "blue_green", "canary")
 STEPS = ("overwrite", "store", "install", "contract", "migrate", "start", "rollout", "retire")
+WITHOUT_MIGRATION = ("overwrite", "store", "prepare", "rollout", "retire")
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def fleets(places, clock):
     running = []
     numbers = itertools.count()
 
-    def make(count):
+    def make(count, migrates=True):
         hosts = [f"agent{number}" for number in range(1, count + 1)]
         servers = {f"{host}-{slot}-1": FakeServer(0, up=False) for host in hosts for slot in ("blue", "green")}
         here = places.directory.parent / str(next(numbers))
@@ -45,6 +46,7 @@ def fleets(places, clock):
         lines = "".join(f"    server {name} 10.0.0.1:8100 weight 0\n" for name in servers)
         (here / "haproxy.cfg").write_text(f"backend agent\n{lines}")
         fleet = FakeFleet(hosts, Director(replace(mine, config=str(here / "haproxy.cfg")), clock), haproxy, clock)
+        fleet.migrates = migrates
         assert fleet.deploy("1", "blue_green").failures == {}
         assert set(fleet.serving().values()) == {"1"}
         return fleet
@@ -95,13 +97,14 @@ def truthful(fleet, outcome):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("action", STEPS)
-def test_a_host_that_fails_at_a_step(fleets, clock, strategy, count, action):
-    steps = fleets(count).deploy("2", strategy).plan["steps"]
-    number = STEPS.index(action)
-    assert steps[number]["action"] == action
+@pytest.mark.parametrize(("order", "action"), [*((STEPS, action) for action in STEPS), (WITHOUT_MIGRATION, "prepare")])
+def test_a_host_that_fails_at_a_step(fleets, clock, strategy, count, order, action):
+    migrates = order is STEPS
+    steps = fleets(count, migrates).deploy("2", strategy).plan["steps"]
+    assert [step["action"] for step in steps] == list(order)
+    number = order.index(action)
     for host, kind in itertools.product(steps[number]["hosts"], FAULTS):
-        fleet = fleets(count)
+        fleet = fleets(count, migrates)
         outcome = fleet.deploy("2", strategy, Fault(number, host, kind))
         truthful(fleet, outcome)
         next_deploy_needs_no_hand(fleet, clock, strategy)
