@@ -12,9 +12,10 @@ KNOWN = load_known()
 
 
 def commands(text):
-    """What a page has in code: its indented lines, a continued one as one, and its spans."""
+    """What a page has in code: its indented lines, a continued one as one, its spans, and its tables' rows."""
     lines = re.findall(r"^    (.+(?:\\\n.+)*)", text, re.MULTILINE)
-    return [*lines, *(span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text))]
+    rows = [line.replace("`", "") for line in text.splitlines() if line.startswith("|")]
+    return [*lines, *rows, *(span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
