@@ -287,8 +287,14 @@ def test_a_browser_gets_a_page(get, maintenance):
 
 def test_watchers_and_the_host_itself_get_the_service(get, host, maintenance):
     assert get("/health").status == 200
-    own = f"curl -sk -o /dev/null -w '%{{http_code}}' --resolve {NAME}:443:127.0.0.1 https://{NAME}/"
-    assert host.run(own).stdout == "200"
+    asked = (
+        "import socket, ssl\n"
+        "plain = socket.create_connection(('127.0.0.1', 443))\n"
+        f"secure = ssl._create_unverified_context().wrap_socket(plain, server_hostname='{NAME}')\n"
+        f"secure.sendall(b'GET / HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\n\\r\\n')\n"
+        "print(secure.recv(100).split()[1].decode())"
+    )
+    assert host.run("python3 -c %s", asked).stdout.strip() == "200"
 
 
 def test_the_pages_alone_are_not_there(get):
