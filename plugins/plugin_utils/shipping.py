@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,4 +26,8 @@ def shipped(action: ActionBase, local: str, call: Callable[[str], Result]) -> Re
     if sent["rc"] or not lines:
         said = (sent.get("stderr") or sent["stdout"]).strip().splitlines()[-1:] or [f"exit status {sent['rc']}"]
         return {"failed": True, "msg": f"the artifact could not be sent: {said[0]}"}
-    return {**call(lines[-1]), "shipped_bytes": len(data)}
+    result = {**call(lines[-1]), "shipped_bytes": len(data)}
+    if result.get("failed"):
+        # A module that could not even begin has left it there.
+        action._low_level_execute_command(f"rm -f {shlex.quote(lines[-1])}", sudoable=True)
+    return result
