@@ -78,9 +78,6 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import log_lines
 from ansible_collections.agentfleet.vm.plugins.module_utils.log_lines import Entry, LogError
 
 EDGE_UNITS = ("agentfleet-director.service", "haproxy.service")
-# More of one host's journal is not read to find a request in it: on a busy host that is hours.
-JOURNAL_LINES = 500_000
-
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "edge": {"type": "bool", "default": False},
@@ -98,22 +95,20 @@ def journal(wanted: dict[str, Any], since: float) -> tuple[list[Entry], str]:
     units = [f"{wanted['name']}@*.service", f"{wanted['name']}-migrate@*.service"]
     units += EDGE_UNITS if wanted["edge"] else ()
     cursor = str(wanted["position"].get("cursor") or "")
-    # The cursor comes in a line of its own, even where no unit matches.
-    command = ["journalctl", "--no-pager", "--quiet", "--output=json", "--show-cursor", f"--lines={JOURNAL_LINES}"]
-    command += [f"--after-cursor={cursor}"] if cursor else [f"--since=@{since:.6f}"]
+    command = ["journalctl", "--no-pager", "--quiet", "--output=json"]
+    # Debian 12's journalctl takes the first lines of a time, unless it begins at the end.
+    command += (
+        [f"--after-cursor={cursor}"] if cursor else ["--reverse", f"--lines={wanted['lines']}", f"--since=@{since:.6f}"]
+    )
     command += [f"--grep={wanted['request_id'].replace('.', '[.]')}"] if wanted["request_id"] else []
-    entries = []
     done = subprocess.run(
         [*command, *(f"--unit={unit}" for unit in units)], capture_output=True, text=True, errors="replace", check=False
     )
-    for line in done.stdout.splitlines():
-        if line.startswith("-- cursor: "):
-            cursor = line.removeprefix("-- cursor: ")
-        elif line.startswith("{"):
-            entry = log_lines.from_journal(json.loads(line), wanted["name"])
-            if entry:
-                entries.append(entry)
-    return entries, cursor
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not cursor:
+        records.reverse()
+    entries = [entry for record in records if (entry := log_lines.from_journal(record, wanted["name"]))]
+    return entries, str(records[-1]["__CURSOR"]) if records else cursor
 
 
 def newest_first(path: Path) -> Iterator[str]:

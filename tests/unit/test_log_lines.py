@@ -1,6 +1,7 @@
 """Lines of the journal and of the edge's log: what is read from them, their order and their form."""
 
 import json
+import subprocess
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.filter.log_table import log_table
@@ -163,3 +164,23 @@ def test_the_access_log_is_read_back_to_the_moment_over_its_rotation(tmp_path):
         "request-0007"
     ]
     assert len(module.access({**wanted, "lines": 3}, NOW)) == 3
+
+
+def test_the_journal_is_read_from_its_end_and_then_from_where_that_was(monkeypatch):
+    """Only so does Debian 12's journalctl give the last lines, and any one's what comes after them."""
+    newest_first = [{**journal(text), "__CURSOR": f"at-{text}"} for text in ("second", "first")]
+    asked = []
+
+    def journalctl(command, **_options):
+        asked.append(command)
+        output = "".join(f"{json.dumps(record)}\n" for record in (newest_first if "--reverse" in command else []))
+        return subprocess.CompletedProcess(command, 0, output, "")
+
+    monkeypatch.setattr(module.subprocess, "run", journalctl)
+    wanted = {"name": "agent", "edge": False, "lines": 7, "request_id": "order-4711.a", "position": {}}
+    entries, cursor = module.journal(wanted, NOW)
+    assert ([entry.text for entry in entries], cursor) == (["first", "second"], "at-second")
+    assert {"--reverse", "--lines=7", "--grep=order-4711[.]a"} <= set(asked[0])
+    assert module.journal({**wanted, "position": {"cursor": cursor}}, NOW) == ([], cursor)
+    assert "--after-cursor=at-second" in asked[1]
+    assert not {"--reverse", "--lines=7"} & set(asked[1])
