@@ -25,6 +25,8 @@ class ActionModule(ActionBase):
                 "label": {"type": "str", "default": ""},
                 "artifact": {"type": "str", "default": ""},
                 "proof": {"type": "str", "default": ""},
+                "app": {"type": "str", "default": ""},
+                "migrate": {"type": "str", "default": ""},
                 "cache": {"type": "str", "default": ""},
             },
         )[1]
@@ -42,9 +44,12 @@ class ActionModule(ActionBase):
                     cache,
                     bool(self._task.check_mode),
                     str(wanted["proof"]),
+                    (str(wanted["app"]), str(wanted["migrate"])) if wanted["app"] else None,
                 )
         except (ArtifactError, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
+        if made["note"]:
+            self._display.warning(made["note"])
         left = made["uncommitted"]
         if left:
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""

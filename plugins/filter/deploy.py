@@ -6,17 +6,25 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
-from ansible_collections.agentfleet.vm.plugins.module_utils.plan import Request, first_line, make_plan
+from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
+    Agent,
+    Request,
+    first_line,
+    make_plan,
+    serving,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
     GREEN_OFFSET,
     SERVICE_NAME,
     environment_problem,
 )
+from packaging.specifiers import SpecifierSet
 
 SECRET_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 Hosts = Mapping[str, Mapping[str, Any]]
@@ -62,12 +70,13 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         follow=bool(request["follow"]),
         schema=schema_from(described.get("schema")),
     )
-    agents = [
-        read_agent(
-            str(host), seen(host, "__deploy_agent"), wanted.release, bool(request["by_identity"]), request["slots"]
-        )
-        for host in groups.get("agents", [])
-    ]
+    python = str(described.get("python") or "")
+    agents = []
+    for host in map(str, groups.get("agents", [])):
+        result = seen(host, "__deploy_agent")
+        agent = read_agent(host, result, wanted.release, bool(request["by_identity"]), request["slots"])
+        observed = (result or {}).get("observed") or {}
+        agents.append(with_python(agent, str(observed.get("python", "")), python))
     plan = make_plan(agents, edges, wanted).to_dict()
     weights = dict(edges[0].weights) if edges else {}
     return {
@@ -79,6 +88,17 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         "present": [agent.name for agent in agents if agent.has_release],
         "releases": {agent.name: {name: slot.release for name, slot in agent.slots.items()} for agent in agents},
     }
+
+
+def with_python(agent: Agent, python: str, wanted: str) -> Agent:
+    """An agent host, refused where the release, by its pyproject.toml, wants another PYTHON."""
+    if agent.problem or not python or SpecifierSet(wanted).contains(python, prereleases=True):
+        return agent
+    text = (
+        f"{agent.name} has Python {python}, and the release wants {wanted} (pyproject.toml): reinstall the host with"
+        " another Debian, or set agent_runtime: docker and an agent_docker_image that has it"
+    )
+    return replace(agent, problem=text)
 
 
 def read_steps(steps: object) -> tuple[int, ...]:
@@ -105,6 +125,11 @@ def deploy_current(groups: Mapping[str, Sequence[str]], hostvars: Hosts, kind: s
     return {"current": "", "wanted": release, "slots": []}
 
 
+def changes_of(host: str, observed: Mapping[str, Any], weights: Mapping[str, int]) -> list[str]:
+    """What of the slot of HOST that has the traffic would be another."""
+    return [str(what) for slot in sorted(serving(host, weights)) for what in observed["slots"][slot].get("differs", [])]
+
+
 def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts: Mapping[str, Any]) -> list[str]:
     """The lines of the checklist, from what the tasks saw of the hosts and of the edge."""
 
@@ -116,6 +141,7 @@ def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts
     agents = {
         host: result["observed"] for host, result in seen("agents", "__deploy_agent").items() if "observed" in result
     }
+    weights = read_edge(*next(iter(seen("edge", "__deploy_edge").items()), ("", None))).weights
     days = [edge["certificate_days"] for edge in edges if edge.get("certificate_days") is not None]
     return checklist.lines(
         checklist.Seen(
@@ -126,6 +152,7 @@ def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts
             disks={host: int(observed["disk_free_mb"]) for host, observed in agents.items()},
             disk_wanted_mb=int(facts["disk_mb"]),
             certificate_days=min(days, default=None),
+            changes={host: changes_of(host, observed, weights) for host, observed in agents.items()},
             stored=[str(release) for edge in edges for release in edge["backend"]["artifacts"]],
             floor=next((str(edge["backend"]["floor"]) for edge in edges if edge["backend"].get("floor")), ""),
         )

@@ -9,10 +9,10 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.findings import from
 
 DOCUMENTATION = r"""
 name: preflight_lines
-short_description: What preflight found, one line each, as one host of the play has to print it
+short_description: What preflight found, one line each, as each host of the play has to print it
 description:
   - Merges what M(agentfleet.vm.preflight) found on all hosts; what concerns several is printed under the first of them.
-positional: _input, hostvars, host
+positional: _input, hostvars
 options:
   _input:
     description: Names of the play's hosts.
@@ -23,32 +23,28 @@ options:
     description: The variable of this name.
     type: dict
     required: true
-  host:
-    description: The host that prints.
-    type: str
-    required: true
 author:
   - Agentfleet (@agentfleet)
 """
 
 EXAMPLES = r"""
-- name: Refuse what cannot work
-  ansible.builtin.fail:
-    msg: "{{ ansible_play_hosts_all | agentfleet.vm.preflight_lines(hostvars, inventory_hostname) | join('\n') }}"
+- name: Gather what cannot work
+  ansible.builtin.set_fact:
+    lines: "{{ ansible_play_hosts_all | agentfleet.vm.preflight_lines(hostvars) }}"
+  run_once: true
 """
 
 RETURN = r"""
 _value:
-  description: Lines; none where the host has nothing to print.
-  type: list
-  elements: str
+  description: Lines by the host that prints them; none of hosts that have nothing to print.
+  type: dict
 """
 
 
-def preflight_lines(hosts: Sequence[str], hostvars: Mapping[str, Any], host: str) -> list[str]:
+def preflight_lines(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
     names = [str(name) for name in hosts]
     findings = [from_dict(raw) for name in names for raw in _findings(hostvars[name], name)]
-    return lines_by_host(findings, names).get(host, [])
+    return lines_by_host(findings, names)
 
 
 def _findings(variables: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:

@@ -29,7 +29,7 @@ class Item:
 @dataclass(frozen=True)
 class Seen:
     """What a deploy knows before it begins. `secrets` tells of each whether it has a value, `disks` free MB by host,
-    `stored` which releases the edge keeps.
+    `stored` which releases the edge keeps, `changes` what of each host's slot that serves would be another.
     """
 
     release: Mapping[str, Any]
@@ -40,6 +40,7 @@ class Seen:
     disk_wanted_mb: int = 0
     certificate_days: int | None = None
     stored: Sequence[str] = ()
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     floor: str = ""
 
 
@@ -47,6 +48,7 @@ def items(seen: Seen) -> list[Item]:
     return [
         tests(seen.release.get("proof")),
         code(seen),
+        changes(seen),
         way_back(seen),
         database(schema_from(seen.release.get("schema")), seen.floor),
         secrets(seen.secrets),
@@ -81,6 +83,21 @@ def code(seen: Seen) -> Item:
     if seen.uncommitted:
         return Item(WARNING, "code", f"{text}, without what is not committed: {some(seen.uncommitted)}")
     return Item(OK, "code", text)
+
+
+def changes(seen: Seen) -> Item:
+    """Why slots get another identity: hosts with the same reasons in one, all of them without a name."""
+    hosts_of: dict[str, list[str]] = {}
+    for host, differs in seen.changes.items():
+        if differs:
+            hosts_of.setdefault(", ".join(differs), []).append(host)
+    if not hosts_of:
+        return Item(
+            OK, "changes", "nothing of what serves" if seen.current else "all of it: nothing was deployed before"
+        )
+    if len(hosts_of) == 1 and len(seen.changes) == len(next(iter(hosts_of.values()))):
+        return Item(OK, "changes", next(iter(hosts_of)))
+    return Item(OK, "changes", "; ".join(f"{', '.join(hosts)}: {what}" for what, hosts in hosts_of.items()))
 
 
 def way_back(seen: Seen) -> Item:

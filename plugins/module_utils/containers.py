@@ -134,6 +134,9 @@ class Containers:
     def prepared(self) -> bool:
         return self.service.uv.exists() and self.service.docker.exists() and self._source("service").exists()
 
+    def python_version(self) -> str:
+        return ""
+
     def digests(self) -> dict[str, str]:
         """What a slot runs besides what every runtime has."""
         sources = {name: self._source(name) for name in ("service", "migrate")}

@@ -15,13 +15,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import disk, observation, runtimes, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils.advice import GRACE_SECONDS, Said, advise
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import unpack
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.store import removable
 from ansible_collections.agentfleet.vm.plugins.module_utils.identity import redact
@@ -130,6 +132,7 @@ def write_slot(service: Service, slot: str, wanted: Wanted, port: int, python: s
         "identity": observation.wanted_identity(service, wanted),
         "instances": wanted.instances,
         "runtime": wanted.runtime,
+        "units": observation.units_of(service, wanted),
         **attached,
         "installed_at": int(time.time()),
     }
@@ -160,7 +163,11 @@ def install(
             return {"needs_artifact": True, "did": []}
         install_release(service, wanted.release, archive, python)
         did.append("release")
-    did += observation.runtime_of(service, wanted, python).make(wanted.release)
+    try:
+        did += observation.runtime_of(service, wanted, python).make(wanted.release)
+    except systemd.CommandError as error:
+        advice = advise(Said(lines=str(error)))
+        raise HostError(f"its dependencies cannot be installed: {advice}\n{error}" if advice else str(error)) from error
     if not observation.holds(service, slot, wanted, intact=True):
         cancel_stop(service, slot)
         stop_units(service, slot)
@@ -358,10 +365,11 @@ def start(
     restarts = {unit: int(state.get("NRestarts") or 0) for unit, state in shown.items()}
     waiting = dict(zip(names, slot_ports, strict=True))
     answers: dict[str, str] = {}
+    contradicts_since = 0.0
     while True:
         for name, number in list(waiting.items()):
             status, text = ask_ready(address, number)
-            if status == 200:
+            if status == HTTPStatus.OK:
                 del waiting[name]
             else:
                 answers[name] = f"{status} {text}" if status else text
@@ -369,25 +377,37 @@ def start(
         # Another process may answer on the port of a unit that could not have it.
         if not waiting and all(unit.get("ActiveState") == "active" for unit in shown.values()):
             return {"changed": changed, "seconds": round(time.time() - began, 1)}
+        now = time.monotonic()
+        contradicts_since = (contradicts_since or now) if contradicts(waiting, answers) else 0.0
         lost = gave_up(shown, restarts)
-        if lost or time.monotonic() > deadline:
+        if contradicts_since and now - contradicts_since > GRACE_SECONDS:
+            lost = lost or "it will not"
+        if lost or now > deadline:
             reason = lost or f"not ready within {ready_seconds} s"
-            raise HostError(redact(not_ready(service, units, reason, answers, waiting, began), secrets))
+            last = systemd.journal(units, began, JOURNAL_LINES)
+            said = Said(
+                app=observation.read_environment(service, slot).get("AGENT_APP", ""),
+                port=slot_ports[0],
+                lines=last,
+                answers={name: answers[name] for name in waiting if name in answers},
+                results=tuple(unit.get("Result", "") for unit in shown.values()),
+                unannounced=not waiting,
+            )
+            raise HostError(redact(not_ready(service, reason, said), secrets))
         # Nothing tells when an HTTP server starts to answer other than asking it.
         time.sleep(0.2)
 
 
-def not_ready(
-    service: Service,
-    units: Sequence[str],
-    reason: str,
-    answers: dict[str, str],
-    waiting: Iterable[str],
-    since: float,
-) -> str:
-    said = "; ".join(f"{READY} of {name}: {answers[name]}" for name in waiting if name in answers)
-    last = systemd.journal(units, since, JOURNAL_LINES) or "(nothing)"
-    return f"{service.name} did not become ready: {reason}. {said}\nIts last lines:\n{last}"
+def contradicts(waiting: Collection[str], answers: Mapping[str, str]) -> bool:
+    """Whether time alone will hardly make it ready: all answer but systemd waits, or there is no such address."""
+    return not waiting or all(answers.get(name, "").startswith(f"{HTTPStatus.NOT_FOUND:d} ") for name in waiting)
+
+
+def not_ready(service: Service, reason: str, said: Said) -> str:
+    answered = "; ".join(f"{READY} of {name}: {answer}" for name, answer in said.answers.items())
+    advice = advise(said)
+    head = ". ".join(filter(None, [f"{service.name} did not become ready: {advice or reason}", answered]))
+    return f"{head}\nIts last lines{f' ({reason})' if advice else ''}:\n{said.lines or '(nothing)'}"
 
 
 def reload_stale(units: Sequence[str]) -> None:

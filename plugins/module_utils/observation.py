@@ -56,9 +56,13 @@ def unit_digests(service: Service) -> dict[str, str]:
     return {"service": hashlib.sha256(service.unit_file.read_bytes()).hexdigest()[:16]}
 
 
+def units_of(service: Service, wanted: Wanted) -> dict[str, str]:
+    """Digests of what says how the slot is run."""
+    return unit_digests(service) | runtime_of(service, wanted).digests()
+
+
 def wanted_identity(service: Service, wanted: Wanted) -> str:
-    units = unit_digests(service) | runtime_of(service, wanted).digests()
-    return identity(wanted.release, wanted.environment, wanted.secrets, wanted.instances, units)
+    return identity(wanted.release, wanted.environment, wanted.secrets, wanted.instances, units_of(service, wanted))
 
 
 def credential_name(file: str) -> str:
@@ -118,6 +122,34 @@ def holds(service: Service, slot: str, wanted: Wanted, intact: bool) -> bool:
     )
 
 
+def differences(service: Service, slot: str, wanted: Wanted) -> list[str]:
+    """What of a slot would be another, by name: that of a secret tells nothing of it."""
+    record = read_record(service, slot)
+    if not record:
+        return []
+
+    def named(kind: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+        words = {True: "new", False: "gone"}
+        return [
+            f"{kind} {name} ({'new value' if name in before and name in after else words[name in after]})"
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        ]
+
+    found = []
+    if record.get("release") != wanted.release:
+        found.append(f"release ({record.get('release')})")
+    if record.get("instances") != wanted.instances:
+        found.append(f"instances ({record.get('instances')})")
+    if record.get("runtime", runtimes.VENV) != wanted.runtime:
+        found.append(f"runtime ({record.get('runtime', runtimes.VENV)})")
+    found += named("variable", read_environment(service, slot), wanted.environment)
+    found += named("secret", read_secrets(service, slot), wanted.secrets)
+    if record.get("units") != units_of(service, wanted):
+        found.append("limits or sandbox")
+    return found
+
+
 def release_intact(service: Service, release: str) -> bool:
     """Whether a release's files are those that its id names."""
     try:
@@ -175,14 +207,18 @@ def observe_slot(
     names = instance_names(slot, int(record.get("instances", 0)))
     states = [units.get(name, {}).get("ActiveState", "inactive") for name in names]
     mine = [name for name in units if name.startswith(f"{slot}-")]
+    matches = bool(wanted and whole and holds(service, slot, wanted, intact))
+    # Of what serves it is asked; of the other one nobody, and reading its secrets takes its time.
+    started = bool(names) and all(enabled(service, name) for name in names)
     return {
         "release": release or None,
         "identity": record.get("identity"),
         "instances": int(record.get("instances", 0)),
-        "matches": bool(wanted and whole and holds(service, slot, wanted, intact)),
+        "matches": matches,
+        "differs": differences(service, slot, wanted) if wanted and started and not matches else [],
         "state": slot_state(states, bool(record), whole, begun=bool(release)),
         "active": sorted(name for name in mine if units[name].get("ActiveState") not in ("inactive", "failed")),
-        "enabled": bool(names) and all(enabled(service, name) for name in names),
+        "enabled": started,
     }
 
 
@@ -195,7 +231,13 @@ def own_processes(service: Service, units: Mapping[str, Mapping[str, str]]) -> s
 
 
 def observe(
-    service: Service, address: str, port: int, instances: int, wanted: Wanted | None, runtime: str = runtimes.VENV
+    service: Service,
+    address: str,
+    port: int,
+    instances: int,
+    wanted: Wanted | None,
+    runtime: str = runtimes.VENV,
+    python: str = sys.executable,
 ) -> dict[str, Any]:
     """Everything that a plan needs to know of this host."""
     units = unit_states(service)
@@ -208,6 +250,7 @@ def observe(
         "migrates": service.migrate_file.exists(),
         "port": port,
         "instances": instances,
+        "python": runtimes.all_runtimes(service, python)[runtime].python_version(),
         "wanted": wanted_identity(service, wanted) if wanted else None,
         "slots": {slot: observe_slot(service, slot, wanted, intact, units) for slot in SLOTS},
         "releases": installed_releases(service),

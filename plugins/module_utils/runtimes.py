@@ -20,6 +20,9 @@ class Runtime(Protocol):
     def prepared(self) -> bool:
         """Whether the host has what it takes."""
 
+    def python_version(self) -> str:
+        """That of the host's Python which runs releases; empty where it is none of the host's."""
+
     def digests(self) -> dict[str, str]:
         """What of it belongs to a slot's identity."""
 

@@ -37,6 +37,13 @@ def interpreter_tag(python: str) -> str:
     return systemd.run(python, "-c", code).decode().strip()
 
 
+def version_of(python: str) -> str:
+    """Such as 3.11.2."""
+    if same_interpreter(python):
+        return platform.python_version()
+    return systemd.run(python, "-c", "import platform; print(platform.python_version())").decode().strip()
+
+
 def lock_of(service: Service, release: str) -> str:
     """The id of a release's locked dependencies."""
     return str(json.loads((service.releases / release / MANIFEST).read_text())["lock"])
@@ -51,6 +58,9 @@ class Venvs:
 
     def prepared(self) -> bool:
         return self.service.uv.exists()
+
+    def python_version(self) -> str:
+        return version_of(self.python)
 
     def digests(self) -> dict[str, str]:
         return {}

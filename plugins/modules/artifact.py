@@ -10,7 +10,9 @@ description:
   - Packs an app's files into an archive on the controller; the same contents give the same id and the same bytes.
   - From a git checkout the files are those of the last commit, never those of the working tree. Without git they
     are those that O(include) names, or the usual ones.
-  - Refuses files that look like secrets, and a C(requirements.txt) that is not pinned by hashes.
+  - Refuses files that look like secrets.
+  - Dependencies are those of a C(requirements.txt) that is pinned by hashes; else uv locks them on the controller, from
+    C(uv.lock), C(requirements.txt) or C(pyproject.toml), once for each state of these.
   - Runs on the controller alone, whatever host the task names.
 options:
   source:
@@ -34,6 +36,14 @@ options:
     description:
       - A file that the app's tests write, relative to O(source); JUnit's XML is understood. Its digest and what it
         says are kept beside the artifact.
+    type: str
+    default: ""
+  app:
+    description: The ASGI app as uvicorn takes it, which must be in the release; not looked for where it is empty.
+    type: str
+    default: ""
+  migrate:
+    description: The migration that is run with it.
     type: str
     default: ""
   cache:
@@ -75,6 +85,7 @@ release:
     schema: {description: "Its migrations, and the one that they leave the database in need of", type: dict}
     proof: {description: "What the file of O(proof) says", type: dict}
     commit: {description: Git commit it was built from, type: str}
+    python: {description: "The Python it wants, by its pyproject.toml", type: str}
     built_by: {description: Who built it and where, type: str}
 path:
   description: The artifact; empty where there is none.

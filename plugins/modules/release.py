@@ -239,7 +239,13 @@ def verified_archive(path: str | None, sha256: str | None) -> Path | None:
 
 def observed(service: Service, params: Params, _check: bool) -> Params:
     found = observation.observe(
-        service, params["address"], params["port"], params["instances"], wanted_of(params), params["runtime"]
+        service,
+        params["address"],
+        params["port"],
+        params["instances"],
+        wanted_of(params),
+        params["runtime"],
+        params["python"],
     )
     found["migrates"] = found["migrates"] and params["migrates"]
     return {"changed": False, "observed": found}

@@ -8,16 +8,18 @@ import json
 import os
 import socket
 import subprocess
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import artifact as made
+from ansible_collections.agentfleet.vm.plugins.module_utils import own_app
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError, File
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID
+from ansible_collections.agentfleet.vm.plugins.plugin_utils import locking
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -30,6 +32,8 @@ class Source:
     commit: str = ""
     committed_at: float = 0.0
     uncommitted: tuple[str, ...] = ()
+    # Says what the app needs, and is of no use where it runs.
+    beside: Mapping[str, File] = field(default_factory=dict)
 
 
 def default_cache() -> Path:
@@ -77,11 +81,14 @@ def read_source(directory: Path, include: Sequence[str]) -> Source:
         raise ArtifactError(f"there is no directory {directory} on this controller (agent_source)")
     if not tracked(directory):
         left_out = [pattern for pattern in made.NOT_SHIPPED if pattern not in include]
-        return Source(made.belonging(made.files_of_tree(directory, left_out), include, tracked=False))
+        files = made.belonging(made.files_of_tree(directory, left_out), include, tracked=False)
+        own = directory / locking.UV_LOCK
+        return Source(files, beside={locking.UV_LOCK: File(own.read_bytes())} if own.is_file() else {})
     archive = git(directory, "archive", "--format=tar", "HEAD")
     if archive.returncode:
         raise ArtifactError(f"git archive HEAD in {directory}: {said(archive)}; commit the app first")
-    files = made.belonging(made.files_of_tar(archive.stdout), include, tracked=True)
+    tracked_files = made.files_of_tar(archive.stdout)
+    files = made.belonging(tracked_files, include, tracked=True)
     if not files:
         raise ArtifactError(f"git has no files of {directory} in its last commit: commit the app first")
     status = git(directory, "status", "--porcelain", "--", ".").stdout.decode(errors="replace")
@@ -90,16 +97,13 @@ def read_source(directory: Path, include: Sequence[str]) -> Source:
         commit=git(directory, "rev-parse", "HEAD").stdout.decode().strip(),
         committed_at=float(git(directory, "log", "-1", "--format=%ct").stdout.decode().strip() or 0),
         uncommitted=tuple(line[3:] for line in status.splitlines()),
+        beside={name: file for name, file in tracked_files.items() if name not in files},
     )
 
 
 def version_of(files: Mapping[str, File]) -> str:
     """The app's version by its own pyproject.toml."""
-    try:
-        project = tomllib.loads(files["pyproject.toml"].data.decode())["project"]
-        return str(project["version"])
-    except (KeyError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return "0"
+    return str(own_app.project_of(files).get("version", "0"))
 
 
 def read_proof(path: Path, committed_at: float) -> dict[str, Any]:
@@ -140,6 +144,7 @@ def describe(manifest: Mapping[str, Any], data: bytes, source: Source) -> dict[s
         "files": len(source.files),
         "commit": source.commit,
         "built_by": builder(),
+        "python": str(own_app.project_of(source.files).get("requires-python", "")),
     }
 
 
@@ -162,17 +167,26 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def build(
-    source: Path, include: Sequence[str], label: str, cache: Path, check: bool, proof: str = ""
+    source: Path,
+    include: Sequence[str],
+    label: str,
+    cache: Path,
+    check: bool,
+    proof: str = "",
+    runs: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One artifact of the app, kept in the cache.
+    """One artifact of the app, kept in the cache; RUNS is its ASGI path and its migration, which are looked for in it.
 
     PROOF, below the app's directory unless absolute, is described beside it: inside, another run of the same tests
     would make other bytes of the same release.
     """
     if label and not made.LABEL.match(label):
         raise ArtifactError(f"label={label}: at most 31 lower-case letters, digits, dots or dashes")
-    app = read_source(source, include)
+    app, note = locked(read_source(source, include), source, cache)
     made.check_files(app.files, str(source))
+    wrong = own_app.refuse_app(app.files, *runs) if runs else ""
+    if wrong:
+        raise ArtifactError(wrong)
     manifest, data = made.pack(app.files, version_of(app.files), label)
     description = describe(manifest, data, app)
     before = kept_description(cache / f"{description['id']}.tar.gz", description["sha256"]) or {}
@@ -182,12 +196,20 @@ def build(
         description["proof"] = before["proof"]
     # The proof lies where the tests wrote it; nobody wants it committed.
     left = [name for name in app.uncommitted if not proof or Path(name).name != Path(proof).name]
-    result: dict[str, Any] = {"release": description, "available": True, "uncommitted": left}
+    result: dict[str, Any] = {"release": description, "available": True, "uncommitted": left, "note": note}
     if check:
         path = cache / f"{description['id']}.tar.gz"
         return {**result, "changed": not path.is_file(), "path": str(path) if path.is_file() else ""}
     path, changed = keep(cache, description, data)
     return {**result, "changed": changed, "path": str(path)}
+
+
+def locked(app: Source, directory: Path, cache: Path) -> tuple[Source, str]:
+    """The app with its dependencies pinned by hash, and what to tell where this controller had to do that."""
+    if locking.is_locked(app.files):
+        return app, ""
+    lock, note = locking.lock({**app.beside, **app.files}, str(directory), cache)
+    return changed(app, files={**app.files, made.REQUIREMENTS: File(lock)}), note
 
 
 def find(artifact: str, cache: Path) -> dict[str, Any]:
@@ -198,7 +220,14 @@ def find(artifact: str, cache: Path) -> dict[str, Any]:
             raise ArtifactError(f"artifact={artifact} is neither a file on this controller nor a release's id")
         path = cache / f"{artifact}.tar.gz"
         if not path.is_file():
-            return {"changed": False, "path": "", "available": False, "release": {"id": artifact}, "uncommitted": []}
+            return {
+                "changed": False,
+                "path": "",
+                "available": False,
+                "release": {"id": artifact},
+                "uncommitted": [],
+                "note": "",
+            }
     data = path.read_bytes()
     try:
         manifest, files = made.read_artifact(data)
@@ -211,6 +240,7 @@ def find(artifact: str, cache: Path) -> dict[str, Any]:
         "available": True,
         "release": kept_description(path, description["sha256"]) or description,
         "uncommitted": [],
+        "note": "",
     }
 
 

@@ -1,5 +1,6 @@
 """A fleet without machines: agent hosts that keep slots in memory and fail when told to, the real director on a fake
-HAProxy, and the loop that playbooks/tasks/{transaction,carry_out,take_steps}.yml are, over the real filters."""
+HAProxy, and the loop that playbooks/tasks/{transaction,carry_out,take_steps,undo,close}.yml are, over the real filters.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ansible_collections.agentfleet.vm.plugins.module_utils import lab as labs
 
 TOP = Path(__file__).resolve().parents[2]
 BIN = TOP / ".venv/bin"
@@ -22,6 +23,7 @@ BIN = TOP / ".venv/bin"
 LAST = {
     **{"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41},
     **{"desk1": 51, "site1": 61, "site2": 62},
+    **{f"bare{number}": 70 + number for number in range(1, 9)},
 }
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
 
@@ -142,6 +144,13 @@ class Fleet:
             key = Path("/var/lib/agentfleet-lab/hosts") / self.name / host / "root/etc/ssh/ssh_host_ed25519_key.pub"
             lines.append(f"{self.address(host)} {' '.join(key.read_text().split()[:2])}")
         known.write_text("\n".join(lines) + "\n")
+
+    def forget(self, *hosts: str) -> None:
+        """Remove boarders with their disks; one that boards again is bare."""
+        directory = Path("/var/lib/agentfleet-lab")
+        lab = labs.Lab(self.name, self.network, "", directory, "", ())
+        for host in hosts:
+            labs.remove_host(lab, host)
 
     def on(self, host: str, command: str, stdin: str | None = None) -> Result:
         """A shell command on a host, as root."""

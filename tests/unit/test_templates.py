@@ -65,6 +65,7 @@ BASELINE = {
     "inventory_dir": "/inventory",
     "edge_server_name": "agent.example.org",
     "__base_programs": {"files": []},
+    "__edge_neighbours": {"default_ports": []},
 }
 VARIANTS = {
     "baseline": {},

@@ -77,7 +77,8 @@ def smoke_server(smoke: Smoke, server: str, route_key: str) -> str:
             answer = connection.getresponse()
             said = answer.read(4096)
             if answer.status != int(request.get("status", 200)):
-                return f"{what}: {answer.status} {reason(said)}"
+                mend = "; the app has no such address: agent_smoke_requests says what every release must answer"
+                return f"{what}: {answer.status} {reason(said)}{mend * (answer.status == HTTPStatus.NOT_FOUND)}"
         except TimeoutError:
             return f"{what}: no answer within {smoke.seconds:g} s"
         except (OSError, http.client.HTTPException) as error:
