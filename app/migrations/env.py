@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from agent_service.core.logs import configure_logging
 from agent_service.core.settings import Settings, load_settings
+from agent_service.memory.database import root_certificates
 from agent_service.memory.floor import FloorError, is_ahead, read_floor
 
 # Any number of the application's own: whoever holds it migrates, the next finds nothing left to do.
@@ -49,6 +50,7 @@ def _ahead(connection: Connection) -> bool:
 
 
 def _url(settings: Settings) -> URL:
+    roots = root_certificates(settings)
     return URL.create(
         "postgresql+psycopg",
         username=settings.database_user,
@@ -58,6 +60,7 @@ def _url(settings: Settings) -> URL:
         database=settings.database_name,
         query={
             "sslmode": settings.database_sslmode,
+            **({"sslrootcert": roots} if roots else {}),
             "application_name": f"{settings.name}/migrate",
             "connect_timeout": "5",
         },

@@ -19,7 +19,7 @@ from ansible_collections.agentfleet.vm.plugins.filter import (  # noqa: F401
     gates,
     preflight_lines,
 )
-from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address
+from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address, fleet_encrypted
 from ansible_collections.agentfleet.vm.plugins.module_utils import host_check
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
 from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WORDS
@@ -61,6 +61,7 @@ class ActionModule(ActionBase):
         findings = self._judge_variables(variables, known, wanted["playbook"])
         if self._host == str(self._vars["ansible_play_hosts_all"][0]):
             findings += self._judge_fleet(variables)
+            result["encrypted"] = fleet_encrypted(self._vars["groups"]["all"], self._vars["hostvars"])
         if "edge" in self._groups:
             findings += judge_tls(self._host, self._wish(), self._place.inventory)
         if wanted["host"]:
@@ -124,6 +125,8 @@ class ActionModule(ActionBase):
         if "edge" in self._groups:
             name = str(self._evaluation.value("_balancer_backend", "agent"))
             findings += host_check.judge_services(self._host, name, self._wants(), report.services)
+            if str(self._evaluation.value("fleet_tls_change", False)).lower() not in TRUE_WORDS:
+                findings += host_check.judge_encryption(self._host, name, self._wants(), report.services)
         return findings
 
     def _wants(self) -> host_check.Held:
@@ -133,6 +136,7 @@ class ActionModule(ActionBase):
             port=host_check.number({"port": self._evaluation.value("balancer_port")}, "port", 0),
             site=str(self._evaluation.value("edge_server_name", "")),
             addresses=frozenset(str(server["address"]) for server in servers),
+            encrypted=fleet_encrypted(self._vars["groups"]["all"], self._vars["hostvars"]),
         )
 
     def _wish(self) -> Wish:

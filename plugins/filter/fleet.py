@@ -39,7 +39,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.agentfleet.vm.plugins.module_utils.networks import crosses_public
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, ports, server_names
+from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WORDS
 
 
 def fleet_address(name: str, hostvars: Mapping[str, Any]) -> str:
@@ -56,6 +58,30 @@ def fleet_address(name: str, hostvars: Mapping[str, Any]) -> str:
 def fleet_addresses(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
     """Addresses of several hosts inside the fleet, in their order."""
     return [fleet_address(name, hostvars) for name in names]
+
+
+def fleet_encrypted(names: Iterable[str], hostvars: Mapping[str, Any]) -> bool:
+    """Whether these hosts, all of the fleet, encrypt what they tell each other.
+
+    As the variable fleet_tls says, and without it where that crosses a network that is not private.
+    """
+    hosts = list(names)
+    said = [hostvars[name]["fleet_tls"] for name in hosts if hostvars[name].get("fleet_tls") is not None]
+    if said:
+        return any(str(word).lower() in TRUE_WORDS for word in said)
+    return crosses_public(fleet_addresses(hosts, hostvars))
+
+
+def fleet_requests(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each host asks of the fleet's authority, once the task of that name ran there."""
+    requests = []
+    for name in names:
+        asked = hostvars[name].get("__tls_fleet_asked")
+        if isinstance(asked, Mapping) and "request" in asked:
+            wanted = list(dict.fromkeys([fleet_address(name, hostvars), str(name)]))
+            kept = {part: asked[part] for part in ("request", "certificate", "authority")}
+            requests.append({"host": str(name), "names": wanted, **kept})
+    return requests
 
 
 def socket_address(address: str, port: int) -> str:
@@ -79,7 +105,7 @@ def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, i
         address = fleet_address(name, hostvars)
         for slot in SLOTS:
             for server, listening in zip(server_names(name, slot, number), ports(slot, first, number), strict=True):
-                servers.append({"name": server, "address": socket_address(address, listening)})
+                servers.append({"name": server, "address": socket_address(address, listening), "host": str(name)})
     return servers
 
 
@@ -102,6 +128,8 @@ class FilterModule:
         return {
             "fleet_address": fleet_address,
             "fleet_addresses": fleet_addresses,
+            "fleet_encrypted": fleet_encrypted,
+            "fleet_requests": fleet_requests,
             "fleet_sockets": fleet_sockets,
             "balancer_figures": balancer_figures,
             "slot_servers": slot_servers,

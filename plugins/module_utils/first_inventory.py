@@ -18,6 +18,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.first_answers import
     completed,
     split,
 )
+from ansible_collections.agentfleet.vm.plugins.module_utils.networks import crosses_public
 from ansible_collections.agentfleet.vm.plugins.module_utils.specs import placeholder
 
 HOSTS = "hosts.yml"
@@ -98,6 +99,11 @@ def render_hosts(answers: Given) -> str:
             "# Every host is reached over SSH at ansible_host; where the hosts share a private network, fleet_address",
             "# is a host's address in it and all traffic between hosts stays there.",
         ]
+        if crosses_public(machine.private or machine.address for machine in machines):
+            lines += [
+                "# These have none, so what they tell each other is encrypted, by certificates of their own",
+                "# (fleet_tls).",
+            ]
     lines += ["all:", "  children:", "    machines:", "      hosts:"]
     for machine in machines:
         private = f", fleet_address: {scalar(machine.private)}" if machine.private else ""

@@ -108,11 +108,14 @@ class Disk:
 
 @dataclass(frozen=True)
 class Held:
-    """What a service has on an edge: its balancer's port, the name of its site, the addresses of its instances."""
+    """What a service has on an edge: its balancer's port, the name of its site, the addresses of its instances, and
+    whether it reaches them over TLS, if it has any.
+    """
 
     port: int = 0
     site: str = ""
     addresses: frozenset[str] = frozenset()
+    encrypted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,21 @@ def judge_services(host: str, name: str, wants: Held, services: Mapping[str, Hel
     return findings
 
 
+def judge_encryption(host: str, name: str, wants: Held, services: Mapping[str, Held]) -> list[Finding]:
+    """Instances start with or without TLS, and the edge would speak to those that run as to those that will."""
+    has = services.get(name, Held()).encrypted
+    if has is None or has == wants.encrypted:
+        return []
+    text = (
+        f"the instances of '{name}' serve {'with' if has else 'without'} TLS, and fleet_tls wants the opposite:"
+        " users would get 503 from now until the next deploy"
+    )
+    mend = (
+        "Do both in one go: site.yml -e fleet_tls_change=true, then deploy.yml; or set fleet_tls: " + str(has).lower()
+    )
+    return [Finding(text, mend, host)]
+
+
 def judge_silence(host: str, stderr: str, access: Access) -> Finding:
     """The script gave no report: what the shell or sudo said instead."""
     reason = _last_line(stderr) or "no answer from its shell"
@@ -400,7 +418,7 @@ def _services(lines: Iterable[str]) -> dict[str, Held]:
         elif word == "server_name":
             held = replace(held, site=rest[0])
         elif len(rest) > 1:
-            held = replace(held, addresses=held.addresses | {rest[1]})
+            held = replace(held, addresses=held.addresses | {rest[1]}, encrypted="ssl" in rest)
         found[name] = held
     return found
 

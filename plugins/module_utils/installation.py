@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -315,9 +316,17 @@ def check_generation(generation: int) -> None:
         disk.write(GENERATION, f"{generation}\n".encode(), 0o644)
 
 
-def ask_ready(address: str, port: int) -> tuple[int, str]:
-    """Status and beginning of the answer; status 0 when there was none."""
-    connection = http.client.HTTPConnection(address.strip("[]"), port, timeout=5)
+def ask_ready(address: str, port: int, authority: str = "") -> tuple[int, str]:
+    """Status and beginning of the answer; status 0 when there was none.
+
+    With an AUTHORITY, a file, the instance has to show that it is this host.
+    """
+    host = address.strip("[]")
+    if authority:
+        verifying = ssl.create_default_context(cafile=authority)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=5, context=verifying)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", READY)
         answer = connection.getresponse()
@@ -346,6 +355,7 @@ def start(
     slot_ports: Sequence[int],
     ready_seconds: int,
     secrets: Iterable[str],
+    authority: str = "",
 ) -> dict[str, Any]:
     """Start the slot's instances and wait until each says that it is ready."""
     names = instance_names(slot, len(slot_ports))
@@ -368,7 +378,7 @@ def start(
     contradicts_since = 0.0
     while True:
         for name, number in list(waiting.items()):
-            status, text = ask_ready(address, number)
+            status, text = ask_ready(address, number, authority)
             if status == HTTPStatus.OK:
                 del waiting[name]
             else:

@@ -53,4 +53,8 @@ findings:
     mend:
       description: The command or the edit that mends it.
       type: str
+encrypted:
+  description: Whether what the hosts of the fleet tell each other is encrypted.
+  returned: on the first host of the play
+  type: bool
 """

@@ -60,6 +60,11 @@ options:
     description: Port of the first instance of C(blue); those of C(green) are 50 higher.
     type: int
     default: 8100
+  authority:
+    description:
+      - File of the authority that issued what the instances show, on the host; empty where they listen without TLS.
+    type: str
+    default: ""
   instances:
     description: How many processes a slot runs.
     type: int
@@ -282,6 +287,7 @@ def started(service: Service, params: Params, check: bool) -> Params:
         ports(slot, params["port"], params["instances"]),
         params["ready_seconds"],
         [str(value) for value in params["secrets"].values()],
+        params["authority"],
     )
 
 
@@ -368,6 +374,7 @@ def main() -> None:
             "present": {"type": "bool", "default": True},
             "address": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int", "default": 8100},
+            "authority": {"type": "str", "default": ""},
             "instances": {"type": "int", "default": 1},
             "environment": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},

@@ -77,6 +77,19 @@ def files_of(answers, vault="---\n"):
     return {first.HOSTS: first.render_hosts(answers), first.MAIN: first.render_main(answers), first.VAULT: vault}
 
 
+@pytest.mark.parametrize(
+    ("answers", "encrypted"),
+    [
+        (ONE, False),
+        (THREE, True),
+        ({**THREE, "private_addresses": "10.0.0.1,10.0.0.2,10.0.0.3"}, False),
+        ({**THREE, "addresses": "10.0.0.1,10.0.0.2,10.0.0.3"}, False),
+    ],
+)
+def test_hosts_without_a_private_network_are_told_that_they_encrypt(answers, encrypted):
+    assert ("is encrypted" in first.render_hosts(whole(answers))) is encrypted
+
+
 def passwords():
     return first.passwords(lambda: "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978")
 

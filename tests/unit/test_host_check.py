@@ -8,6 +8,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.host_check import (
     Held,
     claims,
     judge_connection,
+    judge_encryption,
     judge_host,
     judge_services,
     judge_silence,
@@ -282,6 +283,30 @@ def test_what_another_service_has_is_told_with_the_variable(name, wants, told):
         )
         for thing, variable in told
     ]
+
+
+ENCRYPTED = SERVICES.replace("weight 0", "weight 0 ssl verify required ca-file /ca.pem verifyhost agent1")
+
+
+@pytest.mark.parametrize(
+    ("name", "services", "wanted", "told"),
+    [
+        ("agent", SERVICES, False, None),
+        ("agent", ENCRYPTED, True, None),
+        ("agent", SERVICES, True, "serve without TLS, and fleet_tls wants the opposite"),
+        ("agent", ENCRYPTED, False, "serve with TLS, and fleet_tls wants the opposite"),
+        # None of its own yet.
+        ("shop", SERVICES, True, None),
+    ],
+)
+def test_what_serves_is_not_cut_off_by_another_word_on_encryption(name, services, wanted, told):
+    report = parse(REPORT.replace("preflight: end", services))
+    assert report
+    found = judge_encryption("edge1", name, Held(encrypted=wanted), report.services)
+    assert [told in finding.text for finding in found] == ([True] if told else [])
+    for finding in found:
+        assert "site.yml -e fleet_tls_change=true, then deploy.yml" in finding.mend
+        assert finding.mend.endswith(f"fleet_tls: {str(not wanted).lower()}")
 
 
 def test_a_listener_is_read_where_there_is_no_ss():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import multiprocessing
+import os
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils import (
+    certificate,
     containers,
     disk,
     installation,
@@ -320,6 +323,22 @@ def test_a_started_slot_is_ready_starts_at_boot_and_is_started_once(
     assert "systemctl reset-failed agent@blue-*.service" in fake.said
     assert installation.boot_instances(service, "blue") == ["blue-1"]
     assert not start(service, ready)["changed"]
+
+
+def test_an_instance_has_to_show_that_it_is_this_host(ready: http.server.HTTPServer, tmp_path: Path) -> None:
+    own, other = (tmp_path / name for name in ("own", "other"))
+    for directory in (own, other):
+        directory.mkdir()
+        certificate.make(directory / "crt", directory / "key", ["127.0.0.1"], 30, os.getgid())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own / "crt", own / "key")
+    ready.socket = context.wrap_socket(ready.socket, server_side=True, do_handshake_on_connect=False)
+    port = ready.server_port
+    assert installation.ask_ready("127.0.0.1", port, str(own / "crt"))[0] == 200
+    status, said = installation.ask_ready("127.0.0.1", port, str(other / "crt"))
+    assert (status, "CERTIFICATE_VERIFY_FAILED" in said) == (0, True)
+    # Without TLS nobody gets an answer.
+    assert installation.ask_ready("127.0.0.1", port)[0] == 0
 
 
 def test_a_slot_that_is_kept_starts_at_boot_and_no_timer_stops_it(

@@ -86,6 +86,11 @@ VARIANTS = {
         }
     },
 }
+# Hosts that share no private network.
+PUBLIC = {
+    "hostvars": {name: {"ansible_host": f"203.0.113.{number}"} for number, name in enumerate(BASELINE["hostvars"], 1)}
+}
+VARIANTS["no private network"] = PUBLIC
 # What a task gives its template besides.
 ITEMS = {
     "balancer/templates/problem.http.j2": {"item": {"key": 503, "value": {"title": "Away", "detail": "Come back."}}},
@@ -254,6 +259,67 @@ def test_only_some_become_root():
     users = [{"name": "a", "keys": ["k"], "sudo": True}, {"name": "b", "keys": ["k"]}]
     lines = render("base/templates/sudoers.j2", base_users=users).splitlines()
     assert lines[1:] == ["a ALL=(ALL:ALL) NOPASSWD: ALL"]
+
+
+def test_redis_is_reached_over_tls_alone_where_no_network_is_the_fleets():
+    lines = render("redis/templates/redis.conf.j2", **PUBLIC).splitlines()
+    assert {"port 0", "tls-port 6379", "tls-auth-clients no", "tls-cert-file /etc/redis/agentfleet.pem"} <= set(lines)
+    assert "tls" not in render("redis/templates/redis.conf.j2")
+
+
+def test_postgresql_shows_the_fleets_certificate_where_no_network_is_the_fleets():
+    assert settings(render("postgres/templates/postgresql.conf.j2"))["ssl_cert_file"].endswith("snakeoil.pem")
+    shown = settings(render("postgres/templates/postgresql.conf.j2", **PUBLIC))
+    assert shown["ssl_cert_file"] == shown["ssl_key_file"] == "/etc/postgresql/17/main/agentfleet.pem"
+    own = settings(render("postgres/templates/postgresql.conf.j2", **PUBLIC, postgres_tls_certificate="/own.pem"))
+    assert own["ssl_cert_file"] == "/own.pem"
+
+
+def test_the_balancer_verifies_each_instance_by_its_hosts_name():
+    servers = [line.split() for line in render("balancer/templates/service.cfg.j2", **PUBLIC).splitlines()]
+    found = {words[1]: words[3:] for words in servers if words[:1] == ["server"]}
+    verified = "weight 0 ssl verify required ca-file /etc/ssl/certs/agentfleet-fleet.pem verifyhost"
+    assert found["agent2-green-1"] == [*verified.split(), "agent2"]
+    assert len(found) == 4
+    assert "ssl" not in render("balancer/templates/service.cfg.j2")
+
+
+@pytest.mark.parametrize("template", ["agent/templates/service.j2", "agent/templates/container-service.j2"])
+def test_instances_serve_tls_with_a_key_that_is_theirs_alone(template):
+    [command] = [line for line in render(template, **PUBLIC).splitlines() if "-m uvicorn" in line]
+    file = "${CREDENTIALS_DIRECTORY}/fleet.pem"
+    assert command.endswith(f" --ssl-certfile {file} --ssl-keyfile {file}")
+    assert "ssl-keyfile" not in render(template)
+
+
+def test_only_the_service_is_given_the_hosts_key():
+    given = "LoadCredential=fleet.pem:/etc/agentfleet/fleet/host.pem"
+    assert given in render("agent/templates/service.j2", **PUBLIC).splitlines()
+    assert given not in render("agent/templates/migrate.j2", **PUBLIC)
+    assert given not in render("agent/templates/service.j2")
+
+
+def test_prometheus_verifies_the_instances():
+    jobs = yaml.safe_load(render("prometheus/templates/prometheus.yml.j2", **PUBLIC))["scrape_configs"]
+    [agent] = [job for job in jobs if job["job_name"] == "agent"]
+    assert (agent["scheme"], agent["tls_config"]) == ("https", {"ca_file": "/etc/ssl/certs/agentfleet-fleet.pem"})
+
+
+def test_the_service_verifies_our_own_servers_and_knows_nothing_of_others():
+    def environment(**different):
+        given = {**variables_of("agent"), **trusted({**BASELINE, **different})}
+        found = Templar(loader=DataLoader(), variables=given).template(trust_as_template("{{ _agent_environment }}"))
+        return {name.removeprefix("AGENT_"): value for name, value in found.items() if "SSL" in name or "_CA" in name}
+
+    authority = "/etc/ssl/certs/agentfleet-fleet.pem"
+    assert environment() == {"DATABASE_SSLMODE": "require"}
+    assert environment(**PUBLIC) == {
+        "DATABASE_SSLMODE": "verify-full",
+        "DATABASE_CA": authority,
+        "REDIS_CA": authority,
+    }
+    elsewhere = {"agent_database_host": "db.example.com", "agent_redis_host": ""}
+    assert environment(**PUBLIC, **elsewhere) == {"DATABASE_SSLMODE": "require"}
 
 
 def targets(**different):

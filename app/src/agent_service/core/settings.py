@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     database_user: str = "agent"
     database_password: SecretStr = SecretStr("")
     database_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "require"
+    # A file of authorities; empty for the system's.
+    database_ca: str = ""
     database_connections: int = Field(default=10, ge=1)
     database_wait_seconds: Seconds = 3
     history_messages: int = Field(default=40, ge=2)
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     redis_host: str = "127.0.0.1"
     redis_port: Port = 6379
     redis_user: str = ""
+    redis_tls: bool = False
+    redis_ca: str = ""
     redis_password: SecretStr = SecretStr("")
     session_seconds: int = Field(default=24 * 3600, ge=1)
     session_wait_seconds: Seconds = 60

@@ -27,6 +27,11 @@ _UNUSABLE = (
 Pool = AsyncConnectionPool[Connection]
 
 
+def root_certificates(settings: Settings) -> str | None:
+    """By what the server's certificate is verified, where it is."""
+    return settings.database_ca or ("system" if settings.database_sslmode == "verify-full" else None)
+
+
 def connection_arguments(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.database_host,
@@ -35,6 +40,7 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
         "user": settings.database_user,
         "password": settings.database_password.get_secret_value() or None,
         "sslmode": settings.database_sslmode,
+        "sslrootcert": root_certificates(settings),
         "application_name": f"{settings.name}/{settings.slot or settings.release}",
         "connect_timeout": 3,
         # A host that vanished without a word is noticed in seconds, not in the kernel's quarter of an hour.

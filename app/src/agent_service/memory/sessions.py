@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
@@ -24,6 +25,13 @@ REST_SECONDS = 5
 logger = get_logger(__name__)
 
 
+def encryption(settings: Settings) -> dict[str, Any]:
+    """How Redis is reached over TLS, if it is; its certificate has to name it."""
+    if not settings.redis_tls:
+        return {}
+    return {"ssl": True, "ssl_ca_certs": settings.redis_ca or None, "ssl_check_hostname": True}
+
+
 class Sessions:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._prefix = f"{settings.name}:session:"
@@ -36,6 +44,7 @@ class Sessions:
             port=settings.redis_port,
             username=settings.redis_user or None,
             password=settings.redis_password.get_secret_value() or None,
+            **encryption(settings),
             decode_responses=True,
             socket_connect_timeout=1,
             socket_timeout=2,
