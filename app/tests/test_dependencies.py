@@ -133,6 +133,18 @@ def test_starts_without_database_and_redis(
     assert alone.chat("Hi").status_code == 503
 
 
+def test_finds_a_database_that_comes_up_later(
+    run: Callable[[dict[str, Any]], LocalService], base_settings: dict[str, Any], postgres: Postgres
+) -> None:
+    postgres.stop()
+    try:
+        late = run(base_settings).client
+        assert checks(late)["database"] == "down"
+    finally:
+        postgres.start()
+    wait_for(lambda: late.get("/ready").status_code == 200, 10, "the database that came up")
+
+
 def test_database_that_was_not_migrated_is_not_ready(
     run: Callable[[dict[str, Any]], LocalService], base_settings: dict[str, Any], postgres: Postgres
 ) -> None:

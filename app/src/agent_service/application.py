@@ -45,7 +45,9 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             await pool.open()
             try:
-                await pool.wait(timeout=settings.database_wait_seconds)
+                # Not by waiting for the pool, which closes itself for good where that takes too long.
+                async with pool.connection():
+                    pass
             except PoolTimeout:
                 # Up and saying so is more use than a restart loop: the pool goes on trying.
                 logger.warning("started_without_database")
