@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -22,6 +23,7 @@ from ansible_collections.agentfleet.vm.plugins.filter import (  # noqa: F401
 from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address, fleet_encrypted
 from ansible_collections.agentfleet.vm.plugins.module_utils import host_check
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
+from ansible_collections.agentfleet.vm.plugins.module_utils.server_urls import UrlError, database_of, redis_of
 from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WORDS
 from ansible_collections.agentfleet.vm.plugins.module_utils.tls import Wish, judge_tls
 from ansible_collections.agentfleet.vm.plugins.module_utils.topology import Address, judge_topology
@@ -66,6 +68,8 @@ class ActionModule(ActionBase):
             findings += judge_tls(self._host, self._wish(), self._place.inventory)
         if wanted["host"]:
             findings += self._judge_host(known)
+        if "agents" in self._groups:
+            findings += self._judge_servers(ask=wanted["host"] and not findings)
         result["findings"] = [finding.to_dict() for finding in findings]
         result["changed"] = False
         return result
@@ -129,6 +133,39 @@ class ActionModule(ActionBase):
                 findings += host_check.judge_encryption(self._host, name, self._wants(), report.services)
         return findings
 
+    def _judge_servers(self, ask: bool) -> list[Finding]:
+        """What keeps the service from a PostgreSQL or Redis elsewhere; they are asked from the host itself."""
+        findings: list[Finding] = []
+        arguments: dict[str, Any] = {}
+        for kind, read in (("database", database_of), ("redis", redis_of)):
+            url, file = f"agent_{kind}_url", f"agent_{kind}_ca_file"
+            try:
+                server = read(str(self._evaluation.value(url) or ""))
+            except UrlError as error:
+                findings.append(Finding(f"'{url}' {error}", "Correct it where it is set", self._host))
+                continue
+            path = self._at_home(str(self._evaluation.value(file) or ""))
+            if path and not os.path.isfile(path):
+                text = f"'{file}' is {path}, which is no file on this machine"
+                findings.append(Finding(text, "Put it there, or correct the path", self._host))
+            elif server.get("sslmode") == "verify-ca" and not path:
+                text = f"'{url}' says sslmode=verify-ca, and '{file}' is not set"
+                findings.append(Finding(text, "Set it, or say verify-full for the host's own authorities", self._host))
+            elif server:
+                arguments |= {kind: server, f"{kind}_ca": Path(path).read_text(encoding="utf-8") if path else ""}
+        if not ask or not arguments:
+            return findings
+        told = self._execute_module("agentfleet.vm.servers", arguments, task_vars=self._vars)
+        if told.get("failed"):
+            text = f"cannot ask the service's database and Redis: {told.get('msg', 'no reason given')}"
+            return [*findings, Finding(text, "Mend it there", self._host)]
+        return [*findings, *(Finding(found["text"], found["mend"], self._host) for found in told["findings"])]
+
+    def _at_home(self, path: str) -> str:
+        """A path on the controller; a relative one is the inventory's."""
+        home = str(self._vars.get("inventory_dir") or ".")
+        return os.path.join(home, os.path.expanduser(path)) if path else ""
+
     def _wants(self) -> host_check.Held:
         """What the service shall have on this edge."""
         servers = self._evaluation.value("_balancer_servers", [])
@@ -145,9 +182,8 @@ class ActionModule(ActionBase):
         def value(name: str) -> str:
             return str(self._evaluation.value(name) or "")
 
-        home = str(self._vars.get("inventory_dir") or ".")
         files = {
-            name: os.path.join(home, os.path.expanduser(value(name)))
+            name: self._at_home(value(name))
             for name in ("tls_certificate_file", "tls_key_file", "tls_acme_ca")
             if value(name)
         }

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, transaction
+from ansible.errors import AnsibleFilterError
+from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, server_urls, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
     Agent,
@@ -232,9 +233,28 @@ def deploy_result(
     }
 
 
+def database_of(url: str) -> dict[str, Any]:
+    """What a URL says of a PostgreSQL; nothing of none."""
+    return _read(server_urls.database_of, "agent_database_url", url)
+
+
+def redis_of(url: str) -> dict[str, Any]:
+    """What a URL says of a Redis; nothing of none."""
+    return _read(server_urls.redis_of, "agent_redis_url", url)
+
+
+def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dict[str, Any]:
+    try:
+        return read(url)
+    except server_urls.UrlError as error:
+        raise AnsibleFilterError(f"{variable} {error}") from error
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "database_of": database_of,
+            "redis_of": redis_of,
             "service_problem": service_problem,
             "deploy_plan": deploy_plan,
             "deploy_current": deploy_current,

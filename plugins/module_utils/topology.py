@@ -30,10 +30,11 @@ def judge_topology(
     for group, thing in (("edge", "to take requests"), ("agents", "to answer them")):
         if not groups.get(group):
             findings.append(Finding(f"group '{group}' has no host {thing}{_misspelt(group, groups)}", mend))
-    for group, variable in (("postgres", "agent_database_host"), ("redis", "agent_redis_host")):
-        if not groups.get(group) and variable not in given:
-            text = f"group '{group}' has no host, and '{variable}' is not set{_misspelt(group, groups)}"
-            findings.append(Finding(text, f"Name a host in {inventory}, or set {variable} to a server of your own"))
+    for group, kind in (("postgres", "database"), ("redis", "redis")):
+        url, host = f"agent_{kind}_url", f"agent_{kind}_host"
+        if not groups.get(group) and url not in given and host not in given:
+            text = f"group '{group}' has no host, and '{url}' is not set{_misspelt(group, groups)}"
+            findings.append(Finding(text, f"Name a host in {inventory}, or set {url} to a server of your own"))
     return findings + _outsiders(groups, mend) + _duplicates(addresses, inventory)
 
 

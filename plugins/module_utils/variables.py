@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
+from ansible_collections.agentfleet.vm.plugins.module_utils.server_urls import password_in
 from ansible_collections.agentfleet.vm.plugins.module_utils.specs import (
     SECRET_MINIMUM,
     Option,
@@ -28,8 +29,8 @@ ROLES_OF_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 # Required all the same, so that nobody gets an offline model without having said so.
 MAY_BE_EMPTY = frozenset({"agent_model_key"})
-# A password for nobody: the service says by an empty host that it has no such server.
-SERVERS = {"agent_database_password": "agent_database_host", "agent_redis_password": "agent_redis_host"}
+# A password for nobody: the service says by an empty host that it has no such server, or its URL has one.
+SERVERS = {"agent_database_password": "agent_database", "agent_redis_password": "agent_redis"}
 OWN_PREFIXES = ("my_", "vault_", "_")
 MAGIC = frozenset(
     (
@@ -131,8 +132,10 @@ def judge_variables(
 
 
 def _is_spared(name: str, variables: Mapping[str, Variable]) -> bool:
-    server = variables.get(SERVERS.get(name, ""))
-    return server is not None and server.value == ""
+    if name not in SERVERS:
+        return False
+    host, url = (variables.get(f"{SERVERS[name]}_{part}") for part in ("host", "url"))
+    return (host is not None and host.value == "") or bool(url and url.value)
 
 
 def _unknown(host: str, variable: Variable, known: Known, playbook: str) -> Finding:
@@ -192,7 +195,8 @@ def _judge_secret(option: Option, value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return ""
-    text = str(value)
+    # Of a URL only the password is a secret that somebody may have forgotten to replace.
+    text = password_in(str(value)) if option.name.endswith("_url") else str(value)
     if not text:
         return ""
     # A key that somebody else issued has the length they gave it.

@@ -24,7 +24,7 @@ LAST = {
     **{"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41},
     **{"desk1": 51, "site1": 61, "site2": 62},
     **{f"bare{number}": 70 + number for number in range(1, 9)},
-    **{"open1": 83, "open2": 84, "open3": 85},
+    **{"open1": 83, "open2": 84, "open3": 85, "alone1": 81, "away1": 82},
 }
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
 

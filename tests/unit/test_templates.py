@@ -305,10 +305,52 @@ def test_prometheus_verifies_the_instances():
     assert (agent["scheme"], agent["tls_config"]) == ("https", {"ca_file": "/etc/ssl/certs/agentfleet-fleet.pem"})
 
 
+def computed(name, **different):
+    """A variable that role agent computes."""
+    given = {**variables_of("agent"), **trusted({**BASELINE, **different})}
+    return Templar(loader=DataLoader(), variables=given).template(trust_as_template(f"{{{{ {name} }}}}"))
+
+
+ELSEWHERE = {
+    "agent_database_url": "postgresql://app:p%40ss-9Zq@db.shop.io:5433/shop?sslmode=verify-full",
+    "agent_redis_url": "rediss://:c%40che-9Zq@cache.shop.io:6380/2",
+    "agent_redis_ca_file": "files/cache.pem",
+}
+
+
+def test_servers_elsewhere_are_what_their_urls_say():
+    for hosts in ({}, PUBLIC):
+        environment = computed("_agent_environment", **ELSEWHERE, **hosts)
+        said = {name: value for name, value in environment.items() if re.match("AGENT_(DATABASE|REDIS)", name)}
+        assert said == {
+            "AGENT_DATABASE_HOST": "db.shop.io",
+            "AGENT_DATABASE_PORT": "5433",
+            "AGENT_DATABASE_NAME": "shop",
+            "AGENT_DATABASE_USER": "app",
+            "AGENT_DATABASE_SSLMODE": "verify-full",
+            "AGENT_REDIS_HOST": "cache.shop.io",
+            "AGENT_REDIS_PORT": "6380",
+            "AGENT_REDIS_USER": "",
+            "AGENT_REDIS_TLS": "true",
+            "AGENT_REDIS_CA": "/etc/ssl/certs/agentfleet-agent-redis.pem",
+            "AGENT_REDIS_DATABASE": "2",
+        }
+        assert "9Zq" not in str(environment)
+    secrets = computed("_agent_secrets", **ELSEWHERE)
+    assert (secrets["database_password"], secrets["redis_password"]) == ("p@ss-9Zq", "c@che-9Zq")
+    assert computed("_agent_authorities", **ELSEWHERE) == [
+        {"file": "files/cache.pem", "path": "/etc/ssl/certs/agentfleet-agent-redis.pem"}
+    ]
+
+
+def test_our_own_servers_have_nothing_of_a_service_whose_are_elsewhere():
+    assert access(**ELSEWHERE) == ["local all postgres peer"]
+    assert render("redis/templates/users.acl.j2", **ELSEWHERE) == ""
+
+
 def test_the_service_verifies_our_own_servers_and_knows_nothing_of_others():
     def environment(**different):
-        given = {**variables_of("agent"), **trusted({**BASELINE, **different})}
-        found = Templar(loader=DataLoader(), variables=given).template(trust_as_template("{{ _agent_environment }}"))
+        found = computed("_agent_environment", **different)
         return {name.removeprefix("AGENT_"): value for name, value in found.items() if "SSL" in name or "_CA" in name}
 
     authority = "/etc/ssl/certs/agentfleet-fleet.pem"

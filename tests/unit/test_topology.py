@@ -36,12 +36,12 @@ def test_a_fleet_needs_an_edge_and_agents(group):
     assert (host, f"group '{group}' has no host" in text) == ("", True)
 
 
-@pytest.mark.parametrize(("group", "variable"), [("postgres", "agent_database_host"), ("redis", "agent_redis_host")])
+@pytest.mark.parametrize(("group", "variable"), [("postgres", "agent_database"), ("redis", "agent_redis")])
 def test_data_is_kept_by_a_group_or_by_a_server_named(group, variable):
     groups = {group: []}
     [(_, text)] = judge(groups)
-    assert f"'{variable}' is not set" in text
-    assert judge(groups, given={variable}) == []
+    assert f"'{variable}_url' is not set" in text
+    assert judge(groups, given={f"{variable}_url"}) == judge(groups, given={f"{variable}_host"}) == []
 
 
 def test_a_misspelt_group_is_named():

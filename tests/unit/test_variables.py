@@ -17,6 +17,7 @@ KNOWN = Known(
                 "agent_notify": {"type": "bool", "default": True},
                 "agent_api_key": {"type": "str", "required": True, "no_log": True},
                 "agent_database_host": {"type": "str", "default": "{{ … }}"},
+                "agent_database_url": {"type": "str", "default": "", "no_log": True},
                 "agent_database_password": {"type": "str", "required": True, "no_log": True},
                 "agent_model_key": {"type": "str", "required": True, "no_log": True},
                 "agent_secrets": {"type": "dict", "default": {}, "no_log": True},
@@ -148,6 +149,15 @@ def test_a_service_without_a_database_needs_no_password_for_it():
     assert text == f"secret 'agent_database_password' in {WHERE} is empty"
     assert judge(empty, in_inventory("agent_database_host", "")) == []
     assert judge(empty, in_inventory("agent_database_host", "10.0.0.9")) != []
+
+
+def test_a_database_elsewhere_brings_its_password_along():
+    empty = in_inventory("agent_database_password", "")
+    url = "postgresql://app:{}@db.example.com/shop"
+    assert judge(empty, in_inventory("agent_database_url", url.format("k9Zq-2Lm"))) == []
+    assert judge(empty, in_inventory("agent_database_url", "")) != []
+    [(_, text, _)] = judge(empty, in_inventory("agent_database_url", url.format("change-me")))
+    assert text == f"secret 'agent_database_url' in {WHERE} is a placeholder"
 
 
 def test_a_key_that_may_be_empty_may_be_empty():

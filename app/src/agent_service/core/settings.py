@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     redis_host: str = "127.0.0.1"
     redis_port: Port = 6379
     redis_user: str = ""
+    redis_database: int = Field(default=0, ge=0)
     redis_tls: bool = False
     redis_ca: str = ""
     redis_password: SecretStr = SecretStr("")

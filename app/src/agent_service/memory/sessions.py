@@ -42,6 +42,7 @@ class Sessions:
         self._redis = Redis(
             host=settings.redis_host,
             port=settings.redis_port,
+            db=settings.redis_database,
             username=settings.redis_user or None,
             password=settings.redis_password.get_secret_value() or None,
             **encryption(settings),
