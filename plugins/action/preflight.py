@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WO
 from ansible_collections.agentfleet.vm.plugins.module_utils.tls import Wish, judge_tls
 from ansible_collections.agentfleet.vm.plugins.module_utils.topology import Address, judge_topology
 from ansible_collections.agentfleet.vm.plugins.module_utils.variables import Known, Variable, judge_variables, roles_of
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.access import access_to
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.evaluation import (
     Evaluation,
     find_place,
     role_variables,
-    shorten,
 )
 from ansible_collections.agentfleet.vm.plugins.plugin_utils.known import load_known
 
@@ -204,20 +203,4 @@ class ActionModule(ActionBase):
         return path if path.startswith("/") else "/usr/bin/python3"
 
     def _access(self) -> host_check.Access:
-        def value(name: str, otherwise: str = "") -> str:
-            return str(self._evaluation.value(f"ansible_{name}") or otherwise)
-
-        address, port, user = value("host", self._host), value("port", "22"), value("user")
-        words = ["ssh", *value("ssh_common_args").split(), *value("ssh_extra_args").split()]
-        if value("ssh_private_key_file"):
-            words += ["-i", shorten(value("ssh_private_key_file"))]
-        if port != "22":
-            words += ["-p", port]
-        words.append(f"{user}@{address}" if user else address)
-        return host_check.Access(
-            address=address,
-            port=int(port),
-            user=user or "your own",
-            ssh=shlex.join(words),
-            ansible=f"ansible -i {shlex.quote(self._place.inventory)} {self._host}",
-        )
+        return access_to(self._host, self._evaluation, self._place)
