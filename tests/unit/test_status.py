@@ -2,7 +2,7 @@
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
-from ansible_collections.agentfleet.vm.plugins.modules.host_status import operating_system
+from ansible_collections.agentfleet.vm.plugins.module_utils.host_view import operating_system
 
 OLD, NEW = "agent-111111111111", "agent-222222222222"
 

@@ -1,0 +1,340 @@
+#!/usr/bin/python
+"""Collect what tells why a host is not well."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: diagnosis
+short_description: Collect what tells why a host is not well, with secrets removed
+description:
+  - Processes, memory, disks, ports, units, errors, probes, versions, certificate, names and clock, as text by section
+    and as facts. Changes nothing.
+  - Each command has O(seconds); one that fails or hangs says so in its section, and the others go on.
+  - Secrets are removed on the host; the action plugin of this name removes those that only the controller knows.
+options:
+  name:
+    description: Name of the service.
+    type: str
+    required: true
+  groups:
+    description: Groups of the host.
+    type: list
+    elements: str
+    default: []
+  address:
+    description: The host's address inside the fleet, at which the service listens.
+    type: str
+    default: 127.0.0.1
+  public_address:
+    description: The address by which the controller reaches the host.
+    type: str
+    default: ""
+  site:
+    description: The name under which users come.
+    type: str
+    default: ""
+  certificate:
+    description: The edge's certificate.
+    type: path
+    default: ""
+  seconds:
+    description: How long each command may take.
+    type: float
+    default: 10
+author:
+  - Agentfleet (@agentfleet)
+"""
+
+EXAMPLES = r"""
+- name: Look at a host
+  agentfleet.vm.diagnosis:
+    name: agent
+    groups: "{{ group_names }}"
+"""
+
+RETURN = r"""
+sections:
+  description: Each with C(name), C(title) and C(text).
+  type: list
+  elements: dict
+  returned: always
+facts:
+  description: What the findings are made of; null where it is not known.
+  type: dict
+  returned: always
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.agentfleet.vm.plugins.module_utils import diagnosis, haproxy, host_view, observation, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils.diagnosis import Section
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service, parse_environment
+from ansible_collections.agentfleet.vm.plugins.module_utils.status import is_up
+
+ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "address": {"type": "str", "default": "127.0.0.1"},
+    "public_address": {"type": "str", "default": ""},
+    "site": {"type": "str", "default": ""},
+    "certificate": {"type": "path", "default": ""},
+    "seconds": {"type": "float", "default": 10},
+}
+# The end of a text is what happened last.
+LONGEST = 200_000
+# File systems that are no disk.
+NO_DISK = ("tmpfs", "devtmpfs", "proc", "sysfs", "cgroup", "ramfs", "squashfs", "efivarfs", "autofs", "mqueue")
+KILLED = "killed by the OOM killer|Out of memory: Killed process"
+
+
+def said(command: Iterable[str], seconds: float) -> str:
+    """What a command wrote, and why it did not get to its end."""
+    words = list(command)
+    head = f"$ {shlex.join(words)}\n"
+    try:
+        running = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "COLUMNS": "200"},
+        )
+    except OSError as error:
+        return f"{head}(not run: {error.strerror})\n"
+    try:
+        output = running.communicate(timeout=seconds)[0]
+        end = ""
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        output = running.communicate()[0]
+        end = f"(ended after {seconds:g} s)\n"
+    text = output.decode(errors="replace")
+    if len(text) > LONGEST:
+        text = f"(the last {LONGEST} characters)\n{text[-LONGEST:]}"
+    return f"{head}{text or '(nothing)'}\n{end}"
+
+
+def section(wanted: Section, seconds: float) -> dict[str, str]:
+    text = "\n".join(said(command, seconds) for command in wanted.commands)
+    return {"name": wanted.name, "title": wanted.title, "text": text}
+
+
+def ask(address: str, port: int, path: str, seconds: float) -> tuple[int, str]:
+    """Status of an answer and its beginning; 0 and why where there was none."""
+    connection = http.client.HTTPConnection(address.strip("[]"), port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, " ".join(answer.read(300).decode(errors="replace").split())
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def ask_site(name: str, certificate: str, seconds: float) -> dict[str, Any]:
+    """What a user gets from this edge, by its own certificate or one of an authority."""
+    context = ssl.create_default_context()
+    with contextlib.suppress(OSError, ssl.SSLError):
+        context.load_verify_locations(certificate)
+    found: dict[str, Any] = {"name": name, "status": 0, "said": ""}
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", 443), timeout=seconds) as plain,
+            context.wrap_socket(plain, server_hostname=name) as channel,
+        ):
+            channel.sendall(f"GET /health HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(channel)
+            answer.begin()
+            found |= {"status": answer.status, "said": " ".join(answer.read(300).decode(errors="replace").split())}
+    except (OSError, http.client.HTTPException) as error:
+        found["said"] = str(error) or type(error).__name__
+    return found
+
+
+def addresses_of(name: str) -> list[str]:
+    try:
+        return sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, 443, proto=socket.IPPROTO_TCP)})
+    except OSError:
+        return []
+
+
+def own_addresses() -> list[str]:
+    with contextlib.suppress(systemd.CommandError, ValueError):
+        shown = json.loads(systemd.run("ip", "-json", "address"))
+        return [entry["local"] for link in shown for entry in link.get("addr_info", [])]
+    return []
+
+
+def disks() -> list[dict[str, Any]]:
+    """Each file system once, where it is mounted first."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _device, path, kind = line.split(" ")[:3]
+        if kind.startswith(NO_DISK) or not os.path.isdir(path) or path.startswith(("/proc", "/sys", "/dev", "/run")):
+            continue
+        with contextlib.suppress(OSError):
+            known, number = os.statvfs(path), os.stat(path).st_dev
+            if known.f_blocks and number not in found:
+                used, files = known.f_blocks - known.f_bfree, known.f_files
+                found[number] = {
+                    "path": path,
+                    "used": round(100 * used / max(used + known.f_bavail, 1)),
+                    "inodes": round(100 * (files - known.f_ffree) / files) if files else None,
+                }
+    return list(found.values())
+
+
+def memory() -> dict[str, Any]:
+    kilobytes = {
+        name: int(value.split()[0])
+        for name, _colon, value in (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    }
+    pressure = Path("/proc/pressure/memory")
+    some = re.search(r"^some .*avg300=([0-9.]+)", pressure.read_text() if pressure.exists() else "", re.MULTILINE)
+    return {
+        "memory_free_percent": 100 * kilobytes["MemAvailable"] // max(kilobytes["MemTotal"], 1),
+        "memory_pressure": float(some[1]) if some else None,
+    }
+
+
+def clock() -> bool | None:
+    """Whether it is synchronized; a container has its host's."""
+    if subprocess.run(["systemd-detect-virt", "--container", "--quiet"], check=False).returncode == 0:
+        return None
+    shown = systemd.run("timedatectl", "show", "--property=NTPSynchronized", "--value").decode().strip()
+    return shown == "yes"
+
+
+def failed_units() -> list[str]:
+    shown = systemd.systemctl("list-units", "--failed", "--plain", "--no-legend", "--no-pager", "--full")
+    return [line.split()[0] for line in shown.splitlines() if line.strip()]
+
+
+def killed(seconds: float) -> list[str]:
+    words = ("journalctl", "--no-pager", "--quiet", "--output=cat", "--since=-24h", f"--grep={KILLED}")
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=seconds)
+    return done.stdout.splitlines()[-5:]
+
+
+def instances(service: Service) -> list[tuple[str, int]]:
+    """Units of slots that run, and the port of each."""
+    found = []
+    for name, unit in sorted(observation.unit_states(service).items()):
+        slot = name.partition("-")[0]
+        file = service.slot(slot) / f"{name}.env"
+        if unit.get("ActiveState") in ("active", "activating") and slot in SLOTS and file.exists():
+            port = parse_environment(file.read_text()).get("PORT", "")
+            if port.isdigit():
+                found.append((service.unit(name), int(port)))
+    return found
+
+
+def of_agent(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    service = Service(wanted["name"], Path("/opt") / wanted["name"])
+    units = observation.unit_states(service)
+    probes = []
+    for unit, port in instances(service):
+        for path in ("/health", "/ready"):
+            status, text = ask(wanted["address"], port, path, wanted["seconds"])
+            probes.append({"unit": unit, "port": port, "path": path, "status": status, "said": text})
+    return {
+        "slots": {slot: observation.observe_slot(service, slot, None, False, units) for slot in SLOTS},
+        "restarts": {service.unit(name): int(unit.get("NRestarts") or 0) for name, unit in units.items()},
+        "probes": probes,
+    }
+
+
+def of_edge(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    seen = host_view.observe({**wanted, "agent": False, "edge": True, "socket": haproxy.SOCKET})
+    servers = (seen["traffic"] or {}).values()
+    found = {
+        **{name: seen[name] for name in ("release", "lease", "rollout", "history", "certificate", "problems")},
+        "edge": True,
+        "servers": list(servers),
+        "servers_down": [server for server in servers if server["weight"] and not is_up(server)],
+    }
+    if wanted["site"]:
+        found["site"] = ask_site(wanted["site"], wanted["certificate"], wanted["seconds"])
+        own = [*own_addresses(), wanted["address"], wanted["public_address"]]
+        found["dns"] = {"name": wanted["site"], "addresses": addresses_of(wanted["site"]), "own": own}
+    return found
+
+
+def gather(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts; what cannot be known is null, with why."""
+    facts: dict[str, Any] = {"unknown": []}
+    looks: dict[str, Callable[[], dict[str, Any]]] = {
+        "disks": lambda: {"disks": disks()},
+        "memory": memory,
+        "clock": lambda: {"clock_synchronized": clock()},
+        "units": lambda: {"failed_units": failed_units()},
+        "killed processes": lambda: {"oom": killed(wanted["seconds"])},
+        "system": lambda: {"os": host_view.operating_system(Path("/etc/os-release").read_text())},
+    }
+    if "agents" in wanted["groups"]:
+        looks["slots"] = lambda: of_agent(wanted)
+    if "edge" in wanted["groups"]:
+        looks["edge"] = lambda: of_edge(wanted)
+    for name, look in looks.items():
+        try:
+            facts |= look()
+        except (systemd.CommandError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            facts["unknown"].append(f"{name}: {error}")
+    return facts
+
+
+def secrets_here() -> set[str]:
+    """Values of all credentials that lie on this host, of any service, and of variables that say that they are such."""
+    found: set[str] = set()
+    for root in Path("/opt").glob("*/slots"):
+        service = Service(root.parent.name, root.parent)
+        for slot in SLOTS:
+            with contextlib.suppress(OSError, systemd.CommandError):
+                found |= set(observation.read_secrets(service, slot).values())
+                found |= set(diagnosis.secret_variables(observation.read_environment(service, slot)))
+    for path in ("/etc/haproxy/agentfleet-route-key",):
+        with contextlib.suppress(OSError):
+            found.add(Path(path).read_text().strip())
+    return {secret for secret in found if secret.strip()}
+
+
+def as_section(name: str, title: str, document: Any) -> dict[str, str]:
+    return {"name": name, "title": title, "text": json.dumps(document, indent=2, ensure_ascii=False) + "\n"}
+
+
+def look(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    sections = [section(one, wanted["seconds"]) for one in diagnosis.sections(wanted["groups"], wanted["name"])]
+    facts = gather(wanted)
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    sections.append(as_section("facts", "What the findings are made of", facts))
+    # Here, and not where it arrives: what never leaves cannot be lost on the way.
+    clean: dict[str, Any] = diagnosis.redact_all({"sections": sections, "facts": facts}, secrets_here())
+    return clean
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # A module's environment is the caller's; over SSH with sudo, /usr/sbin may be missing from it.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/sbin:/sbin"
+    module.exit_json(changed=False, **look(module.params))
+
+
+if __name__ == "__main__":
+    main()
