@@ -1,8 +1,8 @@
 """The fleet's status: document, table and what needs attention."""
 
 import pytest
-from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
 from ansible_collections.agentfleet.vm.plugins.module_utils.host_view import operating_system
+from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
 
 OLD, NEW = "agent-111111111111", "agent-222222222222"
 
