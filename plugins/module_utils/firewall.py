@@ -164,6 +164,11 @@ def is_ours(rule: Rule, service: str) -> bool:
     return rule.comment.startswith((f"{MARK}:", f"{MARK} {service}:"))
 
 
+def has_ours(now: Firewall) -> bool:
+    """Whether there is a rule of any fleet's or service's of ours."""
+    return any(rule.comment.startswith((f"{MARK}:", f"{MARK} ")) for rule in now.rules)
+
+
 def plan(now: Firewall, wanted: Sequence[Rule], service: str) -> Plan:
     """The way from NOW to an active firewall that lets in what is WANTED, and otherwise only what others allowed.
 

@@ -75,17 +75,20 @@ commands:
   returned: always
 """
 
+import json
 import os
 import shlex
 import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.agentfleet.vm.plugins.module_utils import firewall
+from ansible_collections.agentfleet.vm.plugins.module_utils import disk, firewall
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError, run
 
 DEFAULTS = Path("/etc/default/ufw")
 KEPT = Path("/run/agentfleet/firewall")
+# What there was before the fleet, for whoever takes the fleet away.
+BEFORE = Path("/var/lib/agentfleet/firewall.json")
 UNDO = "agentfleet-firewall-undo"
 FILES = (DEFAULTS, *(Path("/etc/ufw") / name for name in ("ufw.conf", "user.rules", "user6.rules")))
 
@@ -98,6 +101,13 @@ def observe() -> firewall.Firewall:
     if not shutil.which("ufw"):
         return firewall.Firewall()
     return firewall.observed(ufw("status"), ufw("show", "added"), DEFAULTS.read_text())
+
+
+def note(now: firewall.Firewall) -> None:
+    """Note what the firewall was, once, before anything of ours is in it."""
+    if not BEFORE.exists() and not firewall.has_ours(now):
+        BEFORE.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(BEFORE, f"{json.dumps({'active': now.active, 'incoming': now.incoming})}\n".encode(), 0o644)
 
 
 def arm(active: bool, seconds: int) -> None:
@@ -117,6 +127,7 @@ def arm(active: bool, seconds: int) -> None:
 def apply(plan: firewall.Plan, seconds: int) -> None:
     if not shutil.which("ufw"):
         raise firewall.FirewallError("ufw is not installed: apt-get install ufw")
+    note(plan.now)
     arm(plan.now.active, seconds)
     if not plan.now.ipv6:
         DEFAULTS.write_text(firewall.set_ipv6(DEFAULTS.read_text()))

@@ -6,6 +6,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.firewall import (
     FirewallError,
     Rule,
     expand,
+    has_ours,
     observed,
     parse_added,
     plan,
@@ -190,3 +191,9 @@ def test_one_run_is_enough_and_others_lose_nothing(now, wanted):
     assert STALE not in made.then.rules
     assert made.then.active
     assert made.then.incoming == "deny"
+
+
+def test_a_firewall_is_as_before_the_fleet_while_no_rule_is_ours():
+    assert not has_ours(on(FOREIGN, LIMITED_SSH, active=False))
+    assert has_ours(on(FOREIGN, SSH))
+    assert has_ours(on(OTHER_SERVICE))
