@@ -15,10 +15,12 @@ pytestmark = pytest.mark.soak
 
 HOST = "edge1"
 FOREIGN = "server { listen 8088; location / { return 200 'not ours'; } }\n"
-# The lab mounts the cache of uv, and what is mounted stays. What there is of the collection besides what is somebody's: packages' own files, accounts, backups.
+# What there is of the collection besides what is somebody's: packages' own files, accounts, backups. The lab mounts the
+# cache of uv, and what is mounted stays.
 LEFT = (
     "find / -xdev \\( -path /proc -o -path /var/lib/dpkg -o -path /usr/share -o -path /var/log -o -path /root"
-    " -o -path /tmp -o -path /var/tmp -o -path /etc/sudoers.d -o -path /var/cache/agentfleet -o -path /var/backups \\) -prune -o -name '*agentfleet*' -print;"
+    " -o -path /tmp -o -path /var/tmp -o -path /etc/sudoers.d -o -path /var/cache/agentfleet"
+    " -o -path /var/backups \\) -prune -o -name '*agentfleet*' -print;"
     " ls -d /opt/agent /etc/systemd/system/agent* 2>/dev/null; getent passwd agent;"
     " grep -rl 'Managed by Agentfleet' /etc --exclude-dir=sudoers.d"
 )
