@@ -27,6 +27,7 @@ class ActionModule(ActionBase):
                 "proof": {"type": "str", "default": ""},
                 "app": {"type": "str", "default": ""},
                 "migrate": {"type": "str", "default": ""},
+                "service": {"type": "dict", "default": {}},
                 "cache": {"type": "str", "default": ""},
             },
         )[1]
@@ -54,4 +55,4 @@ class ActionModule(ActionBase):
         if left:
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
             self._display.warning(f"not committed, so not deployed: {', '.join(left[:NAMED])}{more}")
-        return {**result, **made, "cache": str(cache), "by": build.builder()}
+        return {**result, **made, "cache": str(cache), "by": build.builder(), "service": wanted["service"]}

@@ -46,6 +46,12 @@ options:
     description: The migration that is run with it.
     type: str
     default: ""
+  service:
+    description:
+      - What this host's variables say of the service; given back as it is, for tasks that work for the whole fleet on
+        another host.
+    type: dict
+    default: {}
   cache:
     description: Where artifacts are kept; C(.build) in a checkout, C(~/.cache/agentfleet) otherwise.
     type: path
@@ -102,6 +108,10 @@ cache:
 by:
   description: Who runs this.
   type: str
+  returned: success
+service:
+  description: What O(service) was.
+  type: dict
   returned: success
 uncommitted:
   description: Files of the app that differ from the last commit, which are not in the artifact.

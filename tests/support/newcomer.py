@@ -27,7 +27,12 @@ printf 'server { listen 80; server_name blog.shop.test; return 200 "a blog"; }' 
 systemctl reload nginx
 ufw allow 7000/tcp comment 'the blog'
 """
-PORT = "printf 'Port 2222\\n' >/etc/ssh/sshd_config.d/port.conf && systemctl restart ssh"
+# A cloud image's user, and sshd on a port of its own.
+CLOUD = """
+useradd --create-home --shell /bin/bash debian && echo 'debian ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/90-cloud
+install -d -o debian -m 700 ~debian/.ssh && install -o debian -m 600 ~/.ssh/authorized_keys ~debian/.ssh/
+printf 'Port 2222\\n' >/etc/ssh/sshd_config.d/port.conf && systemctl restart ssh
+"""
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Kind:
     before: str = ""
     replies: dict[str, str] = field(default_factory=dict)
     variables: dict[str, object] = field(default_factory=dict)
+    user: str = "root"
     port: int = 22
 
 
@@ -46,7 +52,16 @@ KINDS = {
     "one": Kind(("bare1",)),
     "beside another site": Kind(("bare2",), before=NEIGHBOUR),
     "three": Kind(
-        ("bare3", "bare4", "bare5"), PORT, {**SEVERAL, "private network": "the same", "Port of SSH": "2222"}, port=2222
+        ("bare3", "bare4", "bare5"),
+        CLOUD,
+        {
+            **SEVERAL,
+            "private network": "the same",
+            "User that SSH logs in with": "debian",
+            "Port of SSH": "2222",
+        },
+        user="debian",
+        port=2222,
     ),
 }
 
@@ -125,7 +140,7 @@ class Newcomer:
         known = f"UserKnownHostsFile={self.desk.known_hosts}"
         words = ["ssh", "-o", known, "-o", "IdentitiesOnly=yes", "-i", str(self.lab.credentials / "ssh_key")]
         done = subprocess.run(
-            [*words, "-p", str(self.kind.port), f"root@{address}", command],
+            [*words, "-p", str(self.kind.port), f"{self.kind.user}@{address}", command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
