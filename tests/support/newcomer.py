@@ -106,7 +106,7 @@ class Newcomer:
         self.configure()
 
     def configure(self) -> None:
-        """What is different here from the world outside: its authority, its model, and whom it trusts."""
+        """What is different here from the world outside: its authority, its model, and whom it trusts. Read after main.yml."""
         own = {
             "tls_acme_directory": self.authority.directory,
             "tls_acme_ca": str(self.authority.ca),
@@ -114,7 +114,7 @@ class Newcomer:
             "agent_model_url": self.model_url,
             **self.kind.variables,
         }
-        (self.desk.shop / "group_vars/all/here.yml").write_text(yaml.safe_dump(own))
+        (self.desk.shop / "group_vars/all/own.yml").write_text(yaml.safe_dump(own))
         self.key = self.desk.vault()["agent_api_key"]
 
     def play(self, name: str, *options: str) -> Result:
