@@ -34,7 +34,8 @@ def judge_topology(
         url, host = f"agent_{kind}_url", f"agent_{kind}_host"
         if not groups.get(group) and url not in given and host not in given:
             text = f"group '{group}' has no host, and '{url}' is not set{_misspelt(group, groups)}"
-            findings.append(Finding(text, f"Name a host in {inventory}, or set {url} to a server of your own"))
+            own = f'set {url} to a server of your own, or {host} to "" for none'
+            findings.append(Finding(text, f"Name a host in {inventory}, or {own}"))
     return findings + _outsiders(groups, mend) + _duplicates(addresses, inventory)
 
 

@@ -120,6 +120,32 @@ def test_a_changed_secret_is_written_anew_and_no_other(
     assert [path.name for path in credentials.iterdir()] == ["other"]
 
 
+def test_what_would_be_another_is_named_and_never_shown(
+    service: LocalService, fake: FakeSystemd, wanted: Wanted, archive: Path
+) -> None:
+    install(service, wanted, archive)
+    assert observation.differences(service, "blue", wanted) == []
+    assert observation.differences(service, "green", wanted) == []
+    other = replace(
+        wanted,
+        release=OTHER["id"],
+        instances=1,
+        environment={"AGENT_LEVEL": "debug"},
+        secrets={"api_key": "another-key", "new": "n3w"},
+    )
+    assert observation.differences(service, "blue", other) == [
+        f"release ({wanted.release})",
+        "instances (2)",
+        "variable AGENT_LEVEL (new)",
+        "variable AGENT_MODEL (gone)",
+        "secret api_key (new value)",
+        "secret new (new)",
+        "secret other (gone)",
+    ]
+    service.unit_file.write_text("[Service]\nMemoryMax=2G\n")
+    assert observation.differences(service, "blue", wanted) == ["limits or sandbox"]
+
+
 def damage_environment(service: LocalService) -> None:
     (service.slot("blue") / "environment").write_text('AGENT_MODEL="evil"\n')
 
