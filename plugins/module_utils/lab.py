@@ -40,6 +40,9 @@ class Host:
     address6: str
 
 
+WATCHES = 1024
+
+
 @dataclass(frozen=True)
 class Lab:
     """A named set of local hosts on a network of their own."""
@@ -194,6 +197,11 @@ def network_up(lab: Lab) -> bool:
     forward = Path("/proc/sys/net/ipv4/ip_forward")
     if forward.read_text().strip() != "1":
         forward.write_text("1")
+        changed = True
+    # All hosts' systemd share it, six each: of the kernel's 128 the twentieth host gets none, and does not boot.
+    watches = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(watches.read_text()) < WATCHES:
+        watches.write_text(str(WATCHES))
         changed = True
     rules = (
         f"table ip {lab.table} {{\n"
