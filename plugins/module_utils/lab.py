@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 # An interface name holds 15 characters; "af-" is ours.
+WATCHES = 1024
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,10}$")
 SSH_BANNER = b"SSH-"
 
@@ -38,9 +39,6 @@ class Host:
     suite: str
     address: str
     address6: str
-
-
-WATCHES = 1024
 
 
 @dataclass(frozen=True)
