@@ -168,7 +168,9 @@ def install(
         did += observation.runtime_of(service, wanted, python).make(wanted.release)
     except systemd.CommandError as error:
         advice = advise(Said(lines=str(error)))
-        raise HostError(f"its dependencies cannot be installed: {advice}\n{error}" if advice else str(error)) from error
+        if not advice:
+            raise
+        raise HostError(f"its dependencies cannot be installed: {advice}\n{error}") from error
     if not observation.holds(service, slot, wanted, intact=True):
         cancel_stop(service, slot)
         stop_units(service, slot)

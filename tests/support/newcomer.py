@@ -110,7 +110,7 @@ class Newcomer:
         self.configure()
 
     def configure(self) -> None:
-        """What is different here from the world outside: its authority, its model, and whom it trusts. Read after main.yml."""
+        """What is different here from the world outside: its authority, its model, and whom it trusts."""
         own = {
             "tls_acme_directory": self.authority.directory,
             "tls_acme_ca": str(self.authority.ca),
@@ -118,6 +118,7 @@ class Newcomer:
             "agent_model_url": self.model_url,
             **self.kind.variables,
         }
+        # Read after main.yml, which names a model as well.
         (self.desk.shop / "group_vars/all/own.yml").write_text(yaml.safe_dump(own))
         self.key = self.desk.vault()["agent_api_key"]
 
