@@ -72,16 +72,19 @@ PEOPLE = "/etc/sudoers.d/agentfleet"
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 POSTGRES_FILES = (
     *("/etc/postgresql/*/main/conf.d/10-agentfleet.conf", "/etc/systemd/system/postgresql@.service.d/agentfleet.conf"),
-    *("/etc/postgresql-common/createcluster.d/agentfleet.conf", HBA),
+    *("/etc/postgresql-common/createcluster.d/agentfleet.conf", HBA, "/etc/postgresql/*/main/agentfleet.pem"),
     *("/etc/systemd/system/postgres-analyze.service", "/etc/systemd/system/postgres-analyze.timer"),
 )
 POSTGRES_UNITS = ("postgres-analyze.timer", "postgresql@*.service", "postgresql.service")
 REDIS_FILES = (
     *("/etc/systemd/system/redis-server.service.d/agentfleet.conf", "/etc/redis/agentfleet.conf"),
-    *("/etc/redis/agentfleet.acl", REDIS),
+    *("/etc/redis/agentfleet.acl", "/etc/redis/agentfleet.pem", REDIS),
 )
 # The last of all: with them goes what the firewall was before.
-LAST_FILES = ("/usr/local/lib/agentfleet", "/var/cache/agentfleet", "/etc/agentfleet", "/run/agentfleet", STATE)
+LAST_FILES = (
+    *("/usr/local/lib/agentfleet", "/var/cache/agentfleet", "/etc/ssl/certs/agentfleet-fleet.pem"),
+    *("/etc/agentfleet", "/run/agentfleet", STATE),
+)
 FLEET_EMPTY = (
     *(f"/etc/systemd/system/{unit}.service.d" for unit in ("haproxy", "prometheus", "prometheus-node-exporter")),
     *(
