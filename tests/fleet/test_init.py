@@ -238,7 +238,8 @@ LISTEN = (
         (TOMORROW, f"rm {DATE}", {}, r"vm1: its clock is 86\d\d\d s ahead of this machine's\. Set it"),
         (
             LISTEN,
-            "systemctl stop foreign",
+            # Others use the edge after this.
+            "systemctl stop foreign; systemctl cat nginx >/dev/null 2>&1 && systemctl start nginx; true",
             {},
             r"vm1: port 80 is held by 'python3' \(foreign\.service\), and Nginx needs",
         ),
