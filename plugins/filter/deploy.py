@@ -243,6 +243,39 @@ def redis_of(url: str) -> dict[str, Any]:
     return _read(server_urls.redis_of, "agent_redis_url", url)
 
 
+def database_environment(database: Mapping[str, Any]) -> dict[str, str]:
+    """The service's variables of its database; what is VERIFIED of the fleet's own is so by the fleet's authority."""
+    verified = bool(database["verified"])
+    ca = database["ca"] or (database["fleet_authority"] if verified else "")
+    return {
+        "AGENT_DATABASE_HOST": str(database["host"]),
+        "AGENT_DATABASE_PORT": str(database["port"]),
+        "AGENT_DATABASE_NAME": str(database["name"]),
+        "AGENT_DATABASE_USER": str(database["user"]),
+        "AGENT_DATABASE_SSLMODE": str(database.get("sslmode") or ("verify-full" if verified else "require")),
+        **({"AGENT_DATABASE_CA": str(ca)} if ca else {}),
+    }
+
+
+def redis_environment(redis: Mapping[str, Any]) -> dict[str, str]:
+    """The service's variables of its Redis, likewise."""
+    verified = bool(redis["verified"])
+    ca = redis["ca"] or (redis["fleet_authority"] if verified else "")
+    return {
+        "AGENT_REDIS_HOST": str(redis["host"]),
+        "AGENT_REDIS_PORT": str(redis["port"]),
+        "AGENT_REDIS_USER": str(redis["user"]),
+        **({"AGENT_REDIS_TLS": "true"} if redis.get("tls", verified) else {}),
+        **({"AGENT_REDIS_CA": str(ca)} if ca else {}),
+        **({"AGENT_REDIS_DATABASE": str(redis["database"])} if redis["database"] else {}),
+    }
+
+
+def server_secret(server: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The password of a server under NAME; none where there is no server."""
+    return {name: str(server["password"])} if server["host"] else {}
+
+
 def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dict[str, Any]:
     try:
         return read(url)
@@ -253,7 +286,10 @@ def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dic
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "database_environment": database_environment,
             "database_of": database_of,
+            "redis_environment": redis_environment,
+            "server_secret": server_secret,
             "redis_of": redis_of,
             "service_problem": service_problem,
             "deploy_plan": deploy_plan,
