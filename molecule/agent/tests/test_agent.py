@@ -90,6 +90,7 @@ def test_a_second_run_changes_nothing(release, releases, started):
         "identity": "",
         "instances": 1,
         "matches": True,
+        "differs": [],
         "state": "running",
         "active": ["blue-1"],
         "enabled": True,

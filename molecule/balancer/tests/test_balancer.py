@@ -172,8 +172,8 @@ def test_a_second_service_leaves_the_first_as_it_is(host, name, blue, green):
 def test_a_host_added_to_the_inventory_leaves_live_weights_alone(host, name, blue, green, tmp_path):
     before = move(host, {blue: 30, green: 70})
     more = tmp_path / "more"
-    # Sorts before the others, so that every server moves down a line.
-    more.write_text("[agents]\nagent0 ansible_host=192.0.2.10\n")
+    # Sorts before the others, so that every server moves down a line; in public, it would be spoken to over TLS.
+    more.write_text("[agents]\nagent0 ansible_host=10.255.0.10\n")
     try:
         converge(name, "-i", str(more))
         assert weights(host) == {**before, "agent0-blue-1": 0, "agent0-green-1": 0}
