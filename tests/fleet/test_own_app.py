@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 import pytest
@@ -165,8 +166,9 @@ def test_one_mistake_of_each_kind(fleet: Fleet, stable: str, tmp_path: Path) -> 
 
 
 def test_a_deploy_says_which_variable_gives_slots_another_identity(fleet: Fleet, stable: str, app: Path) -> None:
-    words = {"agent_source": str(app), "label": "stable", "agent_log_level": "debug", "agent_model_key": "k" * 40}
+    key = secrets.token_hex(20)
+    words = {"agent_source": str(app), "label": "stable", "agent_log_level": "debug", "agent_model_key": key}
     told = fleet.playbook("deploy", "--check", "-e", json.dumps(words)).ok().stdout
     [line] = [line for line in told.splitlines() if " changes " in line]
     assert line.split("changes", 1)[1].strip() == "variable AGENT_LOG_LEVEL (new value), secret model_key (new value)"
-    assert "k" * 40 not in told
+    assert key not in told
