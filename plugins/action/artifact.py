@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
                 )
         except (ArtifactError, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        if made["note"]:
+        if made.get("note"):
             self._display.warning(made["note"])
         left = made["uncommitted"]
         if left:

@@ -31,7 +31,6 @@ EXAMPLES = r"""
 - name: Gather what cannot work
   ansible.builtin.set_fact:
     lines: "{{ ansible_play_hosts_all | agentfleet.vm.preflight_lines(hostvars) }}"
-  run_once: true
 """
 
 RETURN = r"""

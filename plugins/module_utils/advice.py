@@ -6,7 +6,7 @@ The words are those of Python, uvicorn, uv, pydantic and systemd; where none of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 # How long an app may contradict itself before it counts as its last word, in seconds: answers on /ready while systemd
@@ -30,90 +30,68 @@ class Said:
     unannounced: bool = False
 
 
-Told = Callable[["re.Match[str]", Said], str]
-
-
-def _module(found: re.Match[str], said: Said) -> str:
-    return (
-        f"agent_app is {said.app}, and the release has no module {found[1]}: give it as in"
-        " `from shop.main import app`: shop.main:app"
-    )
-
-
-def _attribute(found: re.Match[str], said: Said) -> str:
-    return f"agent_app is {said.app}, and module {found[2]} has no {found[1]}: name the ASGI app that is in it"
-
-
-def _package(found: re.Match[str], said: Said) -> str:
-    name = found[1].split(".")[0]
-    if name == said.app.partition(":")[0].split(".")[0]:
-        return f"agent_app is {said.app}, and the release has no module {found[1]}: is it committed?"
-    return (
-        f"the app imports {name}, which is not among its dependencies: add what provides it to requirements.txt or"
-        " pyproject.toml, and commit that"
-    )
-
-
-def _variable(found: re.Match[str], _said: Said) -> str:
-    return (
-        f"the app wants the variable {found[1]}: set it in agent_environment; a secret goes to agent_secrets, and is"
-        " a file in $CREDENTIALS_DIRECTORY"
-    )
-
-
-def _port(_found: re.Match[str], said: Said) -> str:
-    return f"port {said.port} is taken on this host (ss -ltnp): stop what has it, or choose another agent_port"
-
-
-def _python(_found: re.Match[str], _said: Said) -> str:
-    return (
-        "this host's Python is not one that the app or its dependencies are for: Debian 13 has 3.13, Debian 12 has"
-        " 3.11; or set agent_runtime: docker with an agent_docker_image that has it"
-    )
-
-
-def _write(found: re.Match[str], _said: Said) -> str:
-    return (
-        f"the app may not write {found[1]}: its releases are read-only; files that last belong into the database,"
-        " others below /tmp"
-    )
-
-
-def _compiler(found: re.Match[str], _said: Said) -> str:
-    return (
-        f"{found[1]} has no wheel for this host's Python and cannot be built here: pin a version of it that has one,"
-        " or set agent_runtime: docker"
-    )
-
-
-def _hash(_found: re.Match[str], _said: Said) -> str:
-    return "a package is not the one that was locked: lock requirements.txt again, and commit it"
-
-
-# The first that fits is told.
-KNOWN: tuple[tuple[str, Told], ...] = (
-    (r'Could not import module "([^"]+)"', _module),
-    (r'Attribute "([^"]+)" not found in module "([^"]+)"', _attribute),
-    (r"No module named '?([A-Za-z0-9_.]+)'?", _package),
-    (r"KeyError: '([A-Z][A-Z0-9_]+)'", _variable),
-    (r"(?m)^\s*([A-Za-z][A-Za-z0-9_]+)\n\s+Field required", _variable),
-    (r"address already in use", _port),
-    (r"(?i)requires[ -](?:a different )?python|does not satisfy python|(?m:^SyntaxError: )", _python),
-    (r"ImportError: cannot import name '\w+' from '(?:typing|enum|datetime|asyncio|itertools)'", _python),
-    (r"(?:Read-only file system|Permission denied): '([^']+)'", _write),
-    (r"(?s)Failed to build [`']?([A-Za-z0-9._-]+)", _compiler),
-    (r"(?i)hash mismatch", _hash),
+# What programs say, and what that tells; the first that fits. Braces hold the parts of what was found, and of Said.
+MODULE = (
+    "agent_app is {said.app}, and the release has no module {0}: give it as in `from shop.main import app`:"
+    " shop.main:app"
 )
+ATTRIBUTE = "agent_app is {said.app}, and module {1} has no {0}: name the ASGI app that is in it"
+UNCOMMITTED = "agent_app is {said.app}, and the release has no module {0}: is it committed?"
+PACKAGE = (
+    "the app imports {0}, which is not among its dependencies: add what provides it to requirements.txt or"
+    " pyproject.toml, and commit that"
+)
+VARIABLE = (
+    "the app wants the variable {0}: set it in agent_environment; a secret goes to agent_secrets, and is a file in"
+    " $CREDENTIALS_DIRECTORY"
+)
+PORT = "port {said.port} is taken on this host (ss -ltnp): stop what has it, or choose another agent_port"
+PYTHON = (
+    "this host's Python is not one that the app or its dependencies are for: Debian 13 has 3.13, Debian 12 has 3.11;"
+    " or set agent_runtime: docker with an agent_docker_image that has it"
+)
+WRITE = (
+    "the app may not write {0}: its releases are read-only; files that last belong into the database, others below /tmp"
+)
+COMPILER = (
+    "{0} has no wheel for this host's Python and cannot be built here: pin a version of it that has one, or set"
+    " agent_runtime: docker"
+)
+HASH = "a package is not the one that was locked: lock requirements.txt again, and commit it"
+KNOWN = (
+    (r'Could not import module "([^"]+)"', MODULE),
+    (r'Attribute "([^"]+)" not found in module "([^"]+)"', ATTRIBUTE),
+    (r"No module named '?([A-Za-z0-9_.]+)'?", PACKAGE),
+    (r"KeyError: '([A-Z][A-Z0-9_]+)'", VARIABLE),
+    (r"(?m)^\s*([A-Za-z][A-Za-z0-9_]+)\n\s+Field required", VARIABLE),
+    (r"address already in use", PORT),
+    (r"(?i)requires[ -](?:a different )?python|does not satisfy python|(?m:^SyntaxError: )", PYTHON),
+    (r"ImportError: cannot import name '\w+' from '(?:typing|enum|datetime|asyncio|itertools)'", PYTHON),
+    (r"(?:Read-only file system|Permission denied): '([^']+)'", WRITE),
+    (r"(?s)Failed to build [`']?([A-Za-z0-9._-]+)", COMPILER),
+    (r"(?i)hash mismatch", HASH),
+)
+
+
+def tell(text: str, parts: Sequence[str], said: Said) -> str:
+    """What a text of the table says of this start; a missing module may be the app's own or somebody else's package."""
+    if text is PACKAGE:
+        package = parts[0].split(".")[0]
+        if package == said.app.partition(":")[0].split(".")[0]:
+            text = UNCOMMITTED
+        else:
+            parts = [package]
+    return text.format(*parts, said=said)
 
 
 def advise(said: Said) -> str:
     """What mends it; nothing where it is not known."""
     if "oom-kill" in said.results:
         return "it took more memory than agent_memory_max: raise that, or have the app take less"
-    for pattern, tell in KNOWN:
+    for pattern, text in KNOWN:
         found = re.search(pattern, said.lines)
         if found:
-            return tell(found, said)
+            return tell(text, found.groups(), said)
     if said.unannounced:
         return (
             "it answers, and does not tell systemd that it is ready: set agent_notify: false, or send READY=1 and"

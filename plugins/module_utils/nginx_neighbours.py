@@ -5,21 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 MARK = "# Managed by Agentfleet"
 LISTEN = re.compile(r"(?m)^\s*listen\s+([^;#]*)\bdefault_server\b[^;]*;")
-
-
-@dataclass(frozen=True)
-class Found:
-    """The files that Nginx reads, by path: its main one, if there is one, and those of sites and additions that are no
-    service's of ours. `shipped` are the digests of files as Debian's packages brought them.
-    """
-
-    main: str | None
-    others: Mapping[str, str]
-    shipped: Mapping[str, str]
 
 
 def shipped_in(status: str) -> dict[str, str]:
@@ -28,15 +16,13 @@ def shipped_in(status: str) -> dict[str, str]:
 
 
 def as_shipped(path: str, text: str, shipped: Mapping[str, str]) -> bool:
-    """Whether a file is what Debian's package brought."""
+    """Whether a file is what Debian's package brought; SHIPPED are digests by path."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() == shipped.get(path)
 
 
-def edited(found: Found, path: str) -> bool:
-    """Whether somebody wrote into the main file what would be lost if it were replaced."""
-    if found.main is None or found.main.startswith(MARK):
-        return False
-    return bool(found.main.strip()) and not as_shipped(path, found.main, found.shipped)
+def edited(path: str, text: str | None, shipped: Mapping[str, str]) -> bool:
+    """Whether somebody wrote into the main file, if it is there, what would be lost if it were replaced."""
+    return text is not None and bool(text.strip()) and not text.startswith(MARK) and not as_shipped(path, text, shipped)
 
 
 def default_ports(texts: Iterable[str]) -> list[int]:

@@ -48,7 +48,6 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.agentfleet.vm.plugins.module_utils.nginx_neighbours import (
-    Found,
     as_shipped,
     default_ports,
     edited,
@@ -68,13 +67,12 @@ def look(own: Path) -> dict[str, object]:
     shipped = shipped_in(read(STATUS)) if STATUS.exists() else {}
     places = [*Path("/etc/nginx/conf.d").glob("*.conf"), *Path("/etc/nginx/sites-enabled").glob("*")]
     others = {str(path): read(path) for path in sorted(places) if path.is_file() and own not in path.resolve().parents}
-    found = Found(read(MAIN) if MAIN.exists() else None, others, shipped)
     text = others.get(str(WELCOME))
     welcome = text is not None and as_shipped(str(WELCOME.resolve()), text, shipped)
     if welcome:
         del others[str(WELCOME)]
     return {
-        "edited": edited(found, str(MAIN)),
+        "edited": edited(str(MAIN), read(MAIN) if MAIN.exists() else None, shipped),
         "welcome": welcome,
         "sites": list(others),
         "default_ports": default_ports(others.values()),

@@ -20,6 +20,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import own_app
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import ArtifactError, File
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import RELEASE_ID
 from ansible_collections.agentfleet.vm.plugins.plugin_utils import locking
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.files import replace
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -154,16 +155,9 @@ def keep(cache: Path, description: Mapping[str, Any], data: bytes) -> tuple[Path
     known = kept_description(path, description["sha256"])
     if path.is_file() and path.read_bytes() == data and known and known.get("proof") == description.get("proof"):
         return path, False
-    cache.mkdir(parents=True, exist_ok=True)
     replace(cache / f"{description['id']}.json", (json.dumps(description, indent=2) + "\n").encode())
     replace(path, data)
     return path, True
-
-
-def replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def build(
@@ -220,14 +214,7 @@ def find(artifact: str, cache: Path) -> dict[str, Any]:
             raise ArtifactError(f"artifact={artifact} is neither a file on this controller nor a release's id")
         path = cache / f"{artifact}.tar.gz"
         if not path.is_file():
-            return {
-                "changed": False,
-                "path": "",
-                "available": False,
-                "release": {"id": artifact},
-                "uncommitted": [],
-                "note": "",
-            }
+            return {"changed": False, "path": "", "available": False, "release": {"id": artifact}, "uncommitted": []}
     data = path.read_bytes()
     try:
         manifest, files = made.read_artifact(data)
@@ -240,7 +227,6 @@ def find(artifact: str, cache: Path) -> dict[str, Any]:
         "available": True,
         "release": kept_description(path, description["sha256"]) or description,
         "uncommitted": [],
-        "note": "",
     }
 
 

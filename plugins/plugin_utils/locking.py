@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import (
     unhashed_requirement,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.own_app import PROJECT, project_of
+from ansible_collections.agentfleet.vm.plugins.plugin_utils.files import replace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 UV_LOCK = "uv.lock"
@@ -83,10 +83,7 @@ def lock(files: Files, app: str, cache: Path) -> tuple[bytes, str]:
             # What comes from a directory has its version in uv's lock, and no hash.
             pinned = {**files, REQUIREMENTS: File(made)}
             made = run_uv(pinned, command_for(REQUIREMENTS, pinned), app, source)
-        known.parent.mkdir(parents=True, exist_ok=True)
-        temporary = known.with_name(f".{known.name}.{os.getpid()}")
-        temporary.write_bytes(made)
-        temporary.replace(known)
+        replace(known, made)
     note = "" if source == UV_LOCK else f"{source} has no hashes, so it was locked here: {told(command)}, and commit it"
     return known.read_bytes(), note
 

@@ -6,7 +6,6 @@ import hashlib
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.nginx_neighbours import (
-    Found,
     default_ports,
     edited,
     shipped_in,
@@ -35,11 +34,11 @@ Description: small, powerful
     ],
 )
 def test_only_what_somebody_wrote_would_be_lost(main: str | None, lost: bool) -> None:
-    assert edited(Found(main, {}, shipped_in(STATUS)), MAIN) is lost
+    assert edited(MAIN, main, shipped_in(STATUS)) is lost
 
 
 def test_without_dpkgs_word_every_file_is_somebodys() -> None:
-    assert edited(Found(DEBIAN, {}, {}), MAIN)
+    assert edited(MAIN, DEBIAN, {})
 
 
 @pytest.mark.parametrize(
