@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.fleet import Fleet, Result, copy_inventory
+from support.fleet import BLAB, Fleet, Result, copy_inventory
 
 SECRETS = ("api_key", "database_password", "redis_password")
 # Of a slot alone, as one is that was rotated since: the controller does not know it.
@@ -25,12 +25,12 @@ def told(fleet: Fleet, secrets: dict[str, str], tmp_path_factory: pytest.TempPat
     """A fleet that blabs: each secret in the journal of hosts that have it and of one that does not."""
     for host in ("agent1", "edge1", "data1"):
         for name, value in secrets.items():
-            fleet.on(host, f"logger -p user.err -t blab 'the {name} is {value}, and so it goes'").ok()
-            fleet.on(host, f"logger -p user.err -t blab 'postgresql://shop:{value}@10.0.0.31/shop'").ok()
-    fleet.on("agent1", "logger -p user.err -t blab 'Authorization: Bearer unheard-of-4711-unheard-of'").ok()
+            fleet.on(host, f"logger -p user.err -t {BLAB} 'the {name} is {value}, and so it goes'").ok()
+            fleet.on(host, f"logger -p user.err -t {BLAB} 'postgresql://shop:{value}@10.0.0.31/shop'").ok()
+    fleet.on("agent1", f"logger -p user.err -t {BLAB} 'Authorization: Bearer unheard-of-4711-unheard-of'").ok()
     seal = f"mkdir -p {OLD_FILE.rpartition('/')[0]} && systemd-creds encrypt --name=agent_stripe - {OLD_FILE}"
     fleet.on("agent1", seal, stdin=OLD).ok()
-    fleet.on("agent1", f"logger -p user.err -t blab 'paid with {OLD}'").ok()
+    fleet.on("agent1", f"logger -p user.err -t {BLAB} 'paid with {OLD}'").ok()
     assert fleet.on("agent2", "systemd-run --quiet --unit=broken --service-type=oneshot /bin/false").returncode
     directory = tmp_path_factory.mktemp("diagnosis")
     run = fleet.playbook("diagnose", "-e", f"directory={directory}").ok()
@@ -50,7 +50,7 @@ def test_every_host_and_its_sections_are_there(fleet: Fleet, told: tuple[Result,
         assert "sshd" in (folder / host / "ports.txt").read_text()
     assert fleet.status()["release"] in (folder / "edge1/director.txt").read_text()
     assert "/ready" in (folder / "agent1/facts.txt").read_text()
-    assert "blab" in (folder / "agent1/errors.txt").read_text()
+    assert BLAB in (folder / "agent1/errors.txt").read_text()
     assert str(folder / "index.html") in told[0].stdout
 
 

@@ -15,6 +15,7 @@ from support.deploys import (
     backend,
     committed,
     director,
+    interrupt,
     kill,
     options,
     over,
@@ -52,7 +53,7 @@ def test_a_controller_killed_while_it_prepares_leaves_nothing_to_mend(fleet: Fle
         return director(fleet)["lease"]["live"]
 
     until(preparing, "the lease")
-    kill(killed, signal.SIGINT)
+    interrupt(killed)
     with load_on(fleet, RATE) as requests:
         fleet.playbook("deploy", *options(app, "whole", 0)).ok()
         fleet.playbook("rollback").ok()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -173,7 +172,7 @@ def interrupted(newcomer: Newcomer, name: str, tasks: int) -> bool:
     for line in process.stdout:
         tasks -= line.startswith("TASK [")
         if not tasks:
-            kill(process, signal.SIGKILL)
+            kill(process)
             return False
     assert process.wait() == 0
     return True

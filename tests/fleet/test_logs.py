@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import threading
 import uuid
 
 import httpx
 import pytest
-from support.deploys import kill, started
+from support.deploys import interrupt, started
 from support.fleet import Fleet
 
 
@@ -77,4 +76,4 @@ def test_lines_are_shown_as_they_come_until_interrupted(fleet: Fleet, client: ht
         client.get("/health", headers={"X-Request-Id": request_id}).raise_for_status()
         assert "GET /health 200" in line_with(follower, request_id)
     finally:
-        kill(follower, signal.SIGINT)
+        interrupt(follower)

@@ -105,9 +105,21 @@ def started(fleet: Fleet, *words: str, name: str = "deploy") -> subprocess.Popen
     )
 
 
-def kill(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
-    os.killpg(process.pid, number)
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C, pressed again where nothing happens: Python loses one that comes while it forks."""
+    for _press in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=3)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("Ctrl-C does not end it")
 
 
 def power(fleet: Fleet, state: str, host: str, inventory: Path | None = None) -> Result:
