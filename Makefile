@@ -55,7 +55,7 @@ lint: setup app/.venv/.ready ## yamllint, ansible-lint (production), ruff, mypy
 	ansible-lint --offline
 
 unit: setup ## Unit tests of plugins, roles' specifications and templates
-	pytest -q tests/unit
+	pytest -q -n $(LANES) tests/unit
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
 	@tests/tools/apt-install postgresql redis-server

@@ -21,9 +21,11 @@ sys.path.insert(0, str(TOP / "tests"))
 from support.deploys import appended, committed, options, over, shares, until  # noqa: E402 - the path above finds it
 from support.fleet import Fleet, Result  # noqa: E402
 from support.model import model_server as serve_model  # noqa: E402
+from support.secrets import SECRETS, watching  # noqa: E402
 
 STATE = TOP / ".cache/fleet-tests"
 MODEL_PORT = 18080
+HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,15 +75,20 @@ def model_server(lab: Fleet) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def provisioning(lab: Fleet) -> dict[str, Result]:
-    """site.yml on bare hosts: checked, applied, applied again."""
+def process_lists() -> list[str]:
+    """What test_secrets.py has seen of the hosts' process lists, a text for each look at a host."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def provisioning(lab: Fleet, process_lists: list[str]) -> dict[str, Result]:
+    """site.yml on bare hosts: checked, applied, applied again; the last for test_secrets.py to judge as well."""
     if os.environ.get("REUSE"):
         return {}
-    return {
-        "check": lab.playbook("site", "--check", "--diff"),
-        "first": lab.playbook("site").ok(),
-        "again": lab.playbook("site"),
-    }
+    results = {"check": lab.playbook("site", "--check", "--diff"), "first": lab.playbook("site").ok()}
+    with watching(lab, HOSTS, process_lists):
+        results["again"] = lab.playbook("site", "-vvv", "--diff")
+    return results
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +100,12 @@ def first_deploy(lab: Fleet, provisioning: dict[str, Result], model_server: http
 def fleet(lab: Fleet, first_deploy: Result) -> Fleet:
     """A fleet that serves the reference agent service, with the wire-protocol server as its model."""
     return lab
+
+
+@pytest.fixture(scope="session")
+def values(fleet: Fleet) -> dict[str, str]:
+    """Every secret of the lab by name, the model's key among them."""
+    return {name: fleet.secret(name) for name in SECRETS} | {"model_key": model_key()}
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def by_name(lab: Fleet, home: Path, playbook: str, *options: str) -> Result:
     return lab.run(*command, "-e", f"@{lab.variables}", *options, cwd=home, env=env)
 
 
+@pytest.mark.soak
 def test_site_runs_by_name_and_changes_nothing(fleet: Fleet, elsewhere: Path) -> None:
     run = by_name(fleet, elsewhere, "site").ok()
     assert {host: count for host, count in run.changed().items() if count} == {}

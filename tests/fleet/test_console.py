@@ -15,7 +15,8 @@ import threading
 import pytest
 from support.fleet import TOP, Fleet
 
-AGENTS = ("agent1", "agent2")
+# The other Debian release is soak's.
+AGENTS = ("agent1", pytest.param("agent2", marks=pytest.mark.soak))
 
 
 def given(**words: str) -> list[str]:
@@ -70,6 +71,7 @@ def test_python_has_the_service_and_its_settings(fleet: Fleet, host: str) -> Non
     assert said[1] == current
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("host", AGENTS)
 def test_a_shell_is_the_services_user_in_its_sandbox(fleet: Fleet, host: str) -> None:
     command = "id -un; pwd; command -v python; touch /opt/agent/x || echo shut; grep NoNewPrivs /proc/self/status"
@@ -92,6 +94,7 @@ def test_psql_is_the_services_user_and_its_password_in_no_list(fleet: Fleet, hos
     assert fleet.secret("database_password") not in seen
 
 
+@pytest.mark.soak
 def test_what_is_pasted_is_a_terminal(fleet: Fleet) -> None:
     said = pasted(fleet, "agent2", "shell", "$ ", "tty", "exit")
     assert "/dev/pts/" in said
@@ -105,6 +108,7 @@ def test_each_use_is_in_the_journal(fleet: Fleet) -> None:
     assert noted.strip().endswith("echo noted-$((6 * 7))")
 
 
+@pytest.mark.soak
 def test_nothing_is_left_of_it(fleet: Fleet) -> None:
     fleet.playbook("console", *given(host="agent1", command="true")).ok()
     assert fleet.on("agent1", "systemctl list-units --all --plain --no-legend '*-console-*'").ok().stdout == ""
@@ -125,6 +129,7 @@ def test_what_cannot_be_is_refused_in_a_line(fleet: Fleet, words: dict[str, str]
     assert said in refused.stdout
 
 
+@pytest.mark.soak
 def test_a_dry_run_carries_nothing_out(fleet: Fleet) -> None:
     said = fleet.playbook("console", "--check", *given(host="agent1", command="touch /tmp/x; echo done")).ok().stdout
     assert "done" not in shlex.split(said.splitlines()[0])

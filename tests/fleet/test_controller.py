@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.fleet import TOP, Fleet, Result
+from support.secrets import shown
 
 DESK = Path(__file__).parent / "desk/hosts.yml"
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
@@ -49,9 +50,10 @@ def test_desk_has_a_newer_ansible(desk: Fleet) -> None:
     assert tuple(int(number) for number in core.split(".")[:2]) >= (2, 20), version
 
 
-def test_site_from_the_desk_changes_nothing(desk: Fleet) -> None:
-    run = from_desk(desk, "site").ok()
+def test_site_from_the_desk_changes_nothing_and_tells_no_secret(desk: Fleet, values: dict[str, str]) -> None:
+    run = from_desk(desk, "site", "-vvv", "--diff").ok()
     assert {host: count for host, count in run.changed().items() if count} == {}
+    assert shown(run.stdout, values) == []
 
 
 def test_deploy_from_the_desk(desk: Fleet) -> None:

@@ -8,23 +8,16 @@ import pytest
 import yaml
 from support.fleet import BLAB, Fleet, Result, copy_inventory
 
-SECRETS = ("api_key", "database_password", "redis_password")
 # Of a slot alone, as one is that was rotated since: the controller does not know it.
 OLD = "told-by-nobody-2f7c"
 OLD_FILE = "/opt/agent/slots/green/credentials/stripe"
 
 
 @pytest.fixture(scope="module")
-def secrets(fleet: Fleet) -> dict[str, str]:
-    model_key = yaml.safe_load(fleet.variables.read_text())["agent_model_key"]
-    return {name: fleet.secret(name) for name in SECRETS} | {"model_key": model_key}
-
-
-@pytest.fixture(scope="module")
-def told(fleet: Fleet, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+def told(fleet: Fleet, values: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A fleet that blabs: each secret in the journal of hosts that have it and of one that does not."""
     for host in ("agent1", "edge1", "data1"):
-        for name, value in secrets.items():
+        for name, value in values.items():
             fleet.on(host, f"logger -p user.err -t {BLAB} 'the {name} is {value}, and so it goes'").ok()
             fleet.on(host, f"logger -p user.err -t {BLAB} 'postgresql://shop:{value}@10.0.0.31/shop'").ok()
     fleet.on("agent1", f"logger -p user.err -t {BLAB} 'Authorization: Bearer unheard-of-4711-unheard-of'").ok()
@@ -54,10 +47,10 @@ def test_every_host_and_its_sections_are_there(fleet: Fleet, told: tuple[Result,
     assert str(folder / "index.html") in told[0].stdout
 
 
-def test_no_secret_is_in_the_folder_or_in_the_output(told: tuple[Result, Path], secrets: dict[str, str]) -> None:
+def test_no_secret_is_in_the_folder_or_in_the_output(told: tuple[Result, Path], values: dict[str, str]) -> None:
     run, folder = told
     texts = {str(path): path.read_text() for path in folder.rglob("*") if path.is_file()} | {"output": run.stdout}
-    found = [(name, path) for path, text in texts.items() for name, value in secrets.items() if value in text]
+    found = [(name, path) for path, text in texts.items() for name, value in values.items() if value in text]
     assert found == []
     assert not [path for path, text in texts.items() if "unheard-of-4711" in text or OLD in text]
     assert "paid with ****" in (folder / "agent1/errors.txt").read_text()

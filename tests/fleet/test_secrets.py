@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 from support.fleet import BLAB, Fleet, Result
+from support.secrets import shown, watching
 
-SECRETS = ("api_key", "database_password", "redis_password")
 HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 
 
 @pytest.fixture(scope="module")
-def values(fleet: Fleet) -> dict[str, str]:
-    """Every secret of the lab by name, the model's key among them."""
-    model_key = next(line for line in fleet.variables.read_text().splitlines() if line.startswith("agent_model_key"))
-    return {name: fleet.secret(name) for name in SECRETS} | {"model_key": model_key.split(": ")[1].strip("'\"")}
-
-
-def shown(text: str, values: dict[str, str]) -> list[str]:
-    """Names of the secrets in a text, each with the last task before it where the text is a playbook's output."""
-    found = []
-    for name, value in values.items():
-        before, there, _after = text.partition(value)
-        if there:
-            tasks = [line for line in before.splitlines() if line.startswith("TASK [")]
-            found.append(f"{name}: {tasks[-1]}" if tasks else name)
-    return found
-
-
-@pytest.fixture(scope="module")
-def watched(fleet: Fleet) -> tuple[list[Result], str]:
-    """site.yml and a deploy at -vvv with diffs, while every host's process list is read over and over."""
-    lists: list[str] = []
-
-    def watch(host: str) -> None:
-        script = (
-            "while [ ! -e /run/watched ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; sleep 0.2; done"
-        )
-        lists.append(fleet.on(host, f"rm -f /run/watched; {{ {script}; }} | tr '\\0' '\\n' | sort -u").stdout)
-
-    threads = [threading.Thread(target=watch, args=(host,)) for host in HOSTS]
-    for thread in threads:
-        thread.start()
-    try:
-        runs = [
-            fleet.playbook("site", "-vvv", "--diff"),
-            fleet.playbook("deploy", "-vvv", "--diff", "-e", "label=secrets"),
-        ]
-    finally:
-        for host in HOSTS:
-            fleet.on(host, "touch /run/watched").ok()
-        for thread in threads:
-            thread.join()
-    return runs, "\n".join(lists)
+def watched(fleet: Fleet, provisioning: dict[str, Result], process_lists: list[str]) -> tuple[list[Result], str]:
+    """site.yml (the session's) and a deploy at -vvv with diffs, while every process list is read over and over."""
+    with watching(fleet, HOSTS, process_lists):
+        # A lab that an earlier run left has not been provisioned in this session.
+        site = provisioning.get("again") or fleet.playbook("site", "-vvv", "--diff")
+        deploy = fleet.playbook("deploy", "-vvv", "--diff", "-e", "label=secrets")
+    return [site, deploy], "\n".join(process_lists)
 
 
 def test_output_at_highest_verbosity(watched: tuple[list[Result], str], values: dict[str, str]) -> None:
