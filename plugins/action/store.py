@@ -20,4 +20,7 @@ class ActionModule(ActionBase):
             final = {**arguments, "artifact": remote}
             return dict(self._execute_module("agentfleet.vm.store", module_args=final, task_vars=task_vars))
 
-        return call(str(local)) if self._task.check_mode else shipped(self, str(local), call)
+        result = call(str(local)) if self._task.check_mode else shipped(self, str(local), call)
+        # This runs once, and where Ansible had to look for this host's Python, it would be every host's.
+        result.pop("ansible_facts", None)
+        return result

@@ -50,8 +50,9 @@ def fleet_address(name: str, hostvars: Mapping[str, Any]) -> str:
         raise AnsibleFilterError(f"fleet_address: the inventory has no host {name}")
     known = hostvars[name]
     for variable in ("fleet_address", "ansible_host"):
-        if known.get(variable):
-            return str(known[variable])
+        # Each look is an evaluation.
+        if address := known.get(variable):
+            return str(address)
     return str(name)
 
 

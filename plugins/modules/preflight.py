@@ -9,7 +9,7 @@ short_description: Look for what would make a playbook fail, before it changes a
 description:
   - Judges a host's inventory variables, the playbook's options and the shape of the fleet on the controller.
   - Runs one shell script on the host, which needs no Python, and judges what it reports.
-  - Finds and does not fail, so that all hosts' findings are told at once, by P(agentfleet.vm.preflight_lines#filter).
+  - Finds and does not fail, so that all hosts' findings are told at once, by M(agentfleet.vm.preflight_findings).
 options:
   playbook:
     description: The playbook that asks, by its name without V(.yml); its options are in C(meta/options.yml).

@@ -55,17 +55,21 @@ def variables(name: str, network: str, **more: object) -> Path:
     return path
 
 
-def inventory(target: Path, suites: Mapping[str, str], data: bool = False) -> Path:
-    """The lab's, with an edge, the agent hosts of SUITES on their Debian releases and, if wanted, a DATA host."""
+def inventory(target: Path, network: str, suites: Mapping[str, str], data: bool = False) -> Path:
+    """The lab's, with an edge, the agent hosts of SUITES on their Debian releases and, if wanted, a DATA host.
+
+    Addresses are written out, as in an inventory of init.yml: where each is a template, every task evaluates it.
+    """
     copy_inventory(TOP / "inventories/lab", target)
+    prefix = os.environ.get("LAB_NETWORK", network).rsplit(".", 1)[0]
     agents = {
-        name: {"lab_suite": suite, "ansible_host": f"{{{{ lab_prefix }}}}.{21 + number}"}
+        name: {"lab_suite": suite, "ansible_host": f"{prefix}.{21 + number}"}
         for number, (name, suite) in enumerate(suites.items())
     }
-    edge = {"edge1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.11"}}
+    edge = {"edge1": {"lab_suite": "trixie", "ansible_host": f"{prefix}.11"}}
     machines = {"children": {"edge": {"hosts": edge}, "agents": {"hosts": agents}}}
     if data:
-        store = {"data1": {"lab_suite": "trixie", "ansible_host": "{{ lab_prefix }}.31"}}
+        store = {"data1": {"lab_suite": "trixie", "ansible_host": f"{prefix}.31"}}
         machines["children"] |= {"postgres": {"hosts": store}, "redis": {"hosts": store}}
     (target / "hosts.yml").write_text(json.dumps({"all": {"children": {"machines": machines}}}))
     return target

@@ -23,6 +23,7 @@ from common import SMALL_APP, TOP, Fleet, Result, inventory, lab, row_of, table,
 
 APP = TOP / "tests/support/small_app"
 PLAYBOOKS = Path(__file__).parent / "peer_role"
+NETWORK = "10.89.0.0/24"
 SUITES = {"agent1": "bookworm", "agent2": "trixie", "agent3": "trixie"}
 TIMES = 3
 
@@ -33,7 +34,7 @@ def run() -> None:
         sys.exit("make bench ONLY=peer PEER=/path/to/role: name the directory of a role that deploys")
     rollback = os.environ.get("PEER_ROLLBACK", "")
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    with lab("bench", "10.89.0.0/24", inventory(directory / "inventory", SUITES, data=True), **SMALL_APP) as fleet:
+    with lab("bench", NETWORK, inventory(directory / "inventory", NETWORK, SUITES, data=True), **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         play(fleet, "prepare").ok()

@@ -11,6 +11,7 @@ from statistics import median
 
 from common import SMALL_APP, Fleet, inventory, lab, row_of, table
 
+NETWORK = "10.86.0.0/24"
 HOSTS = int(os.environ.get("HOSTS", "20"))
 FEW, TIMES = 2, 3
 
@@ -27,7 +28,7 @@ def run() -> None:
 
 def measure(target: Path, suites: dict[str, str]) -> tuple[float, float]:
     """Median wall clock and processor time of a deploy, in seconds."""
-    with lab("scale", "10.86.0.0/24", inventory(target, suites), **SMALL_APP) as fleet:
+    with lab("scale", NETWORK, inventory(target, NETWORK, suites), **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         costs = [cost(fleet, f"scale-{number}") for number in range(TIMES)]
