@@ -54,6 +54,8 @@ def lab() -> Iterator[Fleet]:
             {
                 "lab_name": fleet.name,
                 "lab_network": fleet.network,
+                # Every task would work it out for every address that it needs.
+                "lab_prefix": fleet.prefix,
                 "agent_model_key": key,
                 "agent_model_url": f"http://{fleet.prefix}.1:{MODEL_PORT}",
             }
