@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    network = "10.85.0.0/24"
+    network = os.environ.get("LAB_NETWORK", "10.85.0.0/24")
     url = f"http://{network.rpartition('.')[0]}.1:{MODEL_PORT}"
     table("one bare VM", "seconds")
     # Its own hosts are not needed, only the network; one of them makes it.

@@ -72,12 +72,15 @@ class Open:
             yield client
 
     def port(self) -> int:
-        """Where the slot that serves listens."""
-        return 8100 if "blue-1" in self.on(AGENT, "systemctl list-units --plain 'agent@*'").stdout else 8150
+        """Where the slot that serves listens; the one before it may still run."""
+        told = json.loads(self.on(EDGE, "agentfleet-director status --json").ok().stdout)
+        servers = told["backends"]["agent"]["servers"]
+        [serving] = [name for name, server in servers.items() if server["weight"]]
+        return 8100 if "-blue-" in serving else 8150
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self, scheme: str = "https") -> dict[str, Any]:
         """What /ready says of each part, asked by the edge."""
-        url = f"https://{self.lab.address(AGENT)}:{self.port()}/ready"
+        url = f"{scheme}://{self.lab.address(AGENT)}:{self.port()}/ready"
         said = json.loads(self.on(EDGE, f"curl -sS --cacert {AUTHORITY} {url}").ok().stdout)
         return {name: check["status"] for name, check in said["checks"].items()}
 
@@ -243,6 +246,30 @@ def test_it_is_not_turned_off_under_users_unasked(fleet: Open) -> None:
     assert "the instances of 'agent' serve with TLS, and fleet_tls wants the opposite" in run.stdout
     assert "site.yml -e fleet_tls_change=true, then deploy.yml" in run.stdout
     assert not any(run.changed().values())
+
+
+def switched(fleet: Open, encrypted: bool) -> None:
+    """What docs/concepts.md says to type, and what is so afterwards."""
+    words = {"fleet_tls": encrypted}
+    fleet.playbook("maintenance", fleet_tls=not encrypted).ok()
+    with fleet.client() as client:
+        assert client.get("/api/chat").status_code == 503
+        fleet.playbook("site", **words, fleet_tls_change=True).ok()
+        fleet.playbook("deploy", **words).ok()
+        fleet.playbook("maintenance", **words, undo=True).ok()
+        answer = client.post("/api/chat", json={"message": "Hello", "user_id": "u"})
+        assert answer.status_code == 200, answer.text
+    assert fleet.ready("https" if encrypted else "http") == {"database": "ok", "redis": "ok", "model": "ok"}
+    plain = answered(fleet, EDGE, AGENT, fleet.port(), b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert ("HTTP/1.1 200" in plain) is not encrypted
+    assert ("NOAUTH" in answered(fleet, AGENT, DATA, 6379, b"PING\r\n")) is not encrypted
+
+
+def test_it_is_switched_off_and_on_under_users_when_told(fleet: Open) -> None:
+    switched(fleet, False)
+    switched(fleet, True)
+    again = fleet.playbook("site").ok()
+    assert {host: count for host, count in again.changed().items() if count} == {}
 
 
 def test_an_app_of_ones_own_serves_without_knowing(fleet: Open) -> None:
