@@ -26,9 +26,9 @@ OPERATIONAL = {0: "down", 1: "starting", 2: "up", 3: "stopping"}
 # Bits of srv_admin_state, whoever set them: an operator, the configuration, a tracked server or a name that is gone.
 MAINTENANCE, DRAIN = 0x67, 0x18
 # Columns of a state file, by the name that its second line gives them.
-BACKEND, SERVER, PORT = "be_name", "srv_name", "srv_port"
+BACKEND, SERVER, PORT, TLS = "be_name", "srv_name", "srv_port", "srv_use_ssl"
 STATE_VERSION = "1"
-SERVER_LINE = re.compile(r"^\s*server\s+(\S+)\s+\S+:(\d+)(?:\s|$)")
+SERVER_LINE = re.compile(r"^\s*server\s+(\S+)\s+\S+:(\d+)(?:\s+(.*))?$")
 BACKEND_LINE = re.compile(r"^(backend|listen)\s+(\S+)|^([a-z]+)\b")
 
 
@@ -153,9 +153,9 @@ def plan_move(wanted: Mapping[str, int], servers: Mapping[str, Server]) -> Move:
     )
 
 
-def configured_ports(config: str) -> dict[tuple[str, str], str]:
-    """Port of each server in a configuration, by backend and name."""
-    ports = {}
+def configured(config: str) -> dict[tuple[str, str], dict[str, str]]:
+    """What a configuration says of each server, by backend and name, in a state file's columns."""
+    servers = {}
     backend = ""
     for line in config.splitlines():
         section = BACKEND_LINE.match(line)
@@ -163,21 +163,23 @@ def configured_ports(config: str) -> dict[tuple[str, str], str]:
         if section:
             backend = section[2] or ""
         elif server and backend:
-            ports[backend, server[1]] = server[2]
-    return ports
+            encrypted = "ssl" in (server[3] or "").split()
+            servers[backend, server[1]] = {PORT: server[2], TLS: str(int(encrypted))}
+    return servers
 
 
 def fit_state(states: str, config: str) -> str:
     """STATES for a process that will start with CONFIG.
 
-    HAProxy takes a server's port from the state file even where the configuration has another, and ignores the whole
-    file, with every weight, for one bad line.
+    HAProxy takes a server's port, and whether requests go to it by TLS, from the state file even where the
+    configuration has another (its checks go by the configuration), and ignores the whole file, with every weight, for
+    one bad line.
     """
     rows = parse_states(states)
-    ports = configured_ports(config)
-    kept = [row | {PORT: ports[key]} for row in rows if (key := (row[BACKEND], row[SERVER])) in ports]
+    servers = configured(config)
+    kept = [row | servers[key] for row in rows if (key := (row[BACKEND], row[SERVER])) in servers]
     columns = states.splitlines()[1]
-    lines = [" ".join(row.values()) for row in kept]
+    lines = [" ".join(row[column] for column in columns[2:].split()) for row in kept]
     return "\n".join([STATE_VERSION, columns, *lines]) + "\n"
 
 

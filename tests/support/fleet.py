@@ -142,7 +142,9 @@ class Fleet:
         self.playbook("lab", "-e", "lab_state=up", *only, inventory=inventory).ok()
         known = self.credentials / f"known_hosts_{self.name}"
         addresses = tuple(f"{self.address(host)} " for host in hosts)
-        lines = [line for line in known.read_text().splitlines() if not line.startswith(addresses)]
+        # A lab that was made for its network alone has noted none yet.
+        noted = known.read_text().splitlines() if known.exists() else []
+        lines = [line for line in noted if not line.startswith(addresses)]
         for host in hosts:
             key = Path("/var/lib/agentfleet-lab/hosts") / self.name / host / "root/etc/ssh/ssh_host_ed25519_key.pub"
             lines.append(f"{self.address(host)} {' '.join(key.read_text().split()[:2])}")

@@ -78,11 +78,13 @@ def test_states_in_words(operational, admin, word):
     assert haproxy.state_of(operational, admin) == word
 
 
-def test_ports_are_read_by_backend_and_server():
-    assert haproxy.configured_ports(CONFIG) == {
-        ("agent", "agent1-blue-1"): "8100",
-        ("agent", "agent1-green-1"): "8150",
-        ("other", "agent1-blue-1"): "9100",
+def test_ports_and_tls_are_read_by_backend_and_server():
+    verified = "weight 0 ssl verify required ca-file /etc/ssl/certs/fleet.pem verifyhost agent1"
+    config = CONFIG.replace(":9100 weight 0", f":9100 {verified}")
+    assert haproxy.configured(config) == {
+        ("agent", "agent1-blue-1"): {"srv_port": "8100", "srv_use_ssl": "0"},
+        ("agent", "agent1-green-1"): {"srv_port": "8150", "srv_use_ssl": "0"},
+        ("other", "agent1-blue-1"): {"srv_port": "9100", "srv_use_ssl": "1"},
     }
 
 
@@ -137,6 +139,19 @@ def test_a_kept_state_follows_a_configuration_that_changed_since(fake, files):
     assert haproxy.fit_state_file(files["state_file"], files["config"])
     assert " 8250 " in Path(files["state_file"]).read_text()
     assert not haproxy.fit_state_file(files["state_file"], files["config"])
+
+
+@pytest.mark.parametrize(("before", "after"), [("", " ssl verify required"), (" ssl verify required", "")])
+def test_requests_go_by_tls_where_the_configuration_says_so(fake, files, before, after):
+    def encrypted():
+        return {row["srv_use_ssl"] for row in haproxy.parse_states(Path(files["state_file"]).read_text())}
+
+    Path(files["config"]).write_text(CONFIG.replace(" weight 0", f" weight 0{before}"))
+    move(files)
+    assert encrypted() == {str(int(bool(before)))}
+    Path(files["config"]).write_text(CONFIG.replace(" weight 0", f" weight 0{after}"))
+    assert haproxy.fit_state_file(files["state_file"], files["config"])
+    assert encrypted() == {str(int(bool(after)))}
 
 
 def test_observing_reads_all_there_is(fake, files):
