@@ -70,6 +70,8 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         allow_unreachable=bool(request["allow_unreachable"]),
         follow=bool(request["follow"]),
         schema=schema_from(described.get("schema")),
+        # What is gone back to was good, and is wanted at once.
+        warm_tried=bool(request["by_identity"]),
     )
     python = str(described.get("python") or "")
     agents = []

@@ -79,7 +79,8 @@ class Edge:
 class Request:
     """What is asked for. `artifact` tells whether the controller has it; `steps` are a canary's percents,
     `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end. `schema` is
-    None of a release that does not say which migrations it knows.
+    None of a release that does not say which migrations it knows. `warm_tried` has slots tried before users get them
+    even where they ran all the time: what is around them may have changed since they served.
     """
 
     release: str
@@ -91,6 +92,7 @@ class Request:
     allow_unreachable: bool = False
     follow: bool = True
     schema: Schema | None = None
+    warm_tried: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Step:
     """One thing that some hosts do at the same time. A failure of one that is not `critical` stops nothing.
 
     `slots` names the slot of each agent host. A rollout has its stages, the weights from which it begins, and whether
-    the slots are new to users and so to be tried first.
+    the slots are to be tried before users get them.
     """
 
     action: str
@@ -324,7 +326,8 @@ def all_steps(
     moves = any(settled.get(server, 0) != weight for server, weight in final.items())
     if moves or fresh or any(edge.current != request.release for edge in edges):
         stages = complete_stages(agents, targets, settled, request) if moves else (Stage(f"{FULL} %", final),)
-        steps.append(Step("rollout", edge_names, stages=stages, before=settled, smoke=bool(fresh)))
+        tried = bool(fresh) or (moves and request.warm_tried)
+        steps.append(Step("rollout", edge_names, stages=stages, before=settled, smoke=tried))
     retire = {name: other(slot) for name, slot in targets.items() if to_retire(by_name[name], other(slot), final)}
     if retire:
         steps.append(Step("retire", tuple(retire), slots=retire, critical=False))

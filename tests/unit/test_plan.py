@@ -155,6 +155,16 @@ def test_what_only_gets_its_traffic_back_is_not_tried_again() -> None:
     plan = make_plan([agent("agent1", warm, replace(LIVE, release=NEW))], [there], Request(OLD))
     assert shape(plan) == ["start agent1:blue", "rollout edge1", "retire agent1:green"]
     assert not plan.steps[1].smoke
+    deployed = make_plan([agent("agent1", warm, replace(LIVE, release=NEW))], [there], Request(OLD, warm_tried=True))
+    assert shape(deployed) == shape(plan)
+    assert deployed.steps[1].smoke
+
+
+def test_what_has_its_traffic_already_is_not_tried() -> None:
+    there = Edge("edge1", weights=weights(agent1="green"), artifacts=(NEW,), current=OLD)
+    live = replace(LIVE, release=NEW, matches=True)
+    plan = make_plan([agent("agent1", replace(WARM, release=OLD), live)], [there], Request(NEW, warm_tried=True))
+    assert [step.smoke for step in plan.steps if step.action == "rollout"] == [False]
 
 
 def test_a_host_that_cannot_be_reached_is_left_out_only_when_that_is_allowed() -> None:
