@@ -25,7 +25,7 @@ LAB := -i inventories/lab
 LANES ?= 2
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
-.PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean lint-and-unit
+.PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,13 +85,7 @@ fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up
 soak: setup app/.venv/.ready ## The fleet tests' whole matrix; run before a release
 	pytest -q --durations=20 tests/fleet $(if $(ONLY),-k "$(ONLY)")
 
-# What is read and computed runs beside the scenarios, which wait for hosts half of the time; the rest is alone.
-test: setup app/.venv/.ready ## All of it: the same that CI runs
-	@$(MAKE) --jobs=2 --output-sync=line lint-and-unit roles
-	@$(MAKE) app-test fleet
-
-lint-and-unit:
-	@$(MAKE) lint unit
+test: lint unit app-test roles fleet ## All of it: the same that CI runs
 
 bench: $(VENV)/.bench-ready ## Measure: figures for docs/benchmarks.md (ONLY=deploy for one)
 	ONLY="$(ONLY)" PEER="$(PEER)" $(BIN)/python tests/bench/run.py
