@@ -50,6 +50,7 @@ def test_desk_has_a_newer_ansible(desk: Fleet) -> None:
     assert tuple(int(number) for number in core.split(".")[:2]) >= (2, 20), version
 
 
+@pytest.mark.soak
 def test_site_from_the_desk_changes_nothing_and_tells_no_secret(desk: Fleet, values: dict[str, str]) -> None:
     run = from_desk(desk, "site", "-vvv", "--diff").ok()
     assert {host: count for host, count in run.changed().items() if count} == {}

@@ -79,9 +79,8 @@ def test_a_rollout_goes_on_when_a_part_of_the_edge_is_lost(fleet: Fleet, app: Pa
     assert shares(fleet) == {stable: 1.0}
 
 
-def test_an_agent_host_that_loses_its_power_takes_the_release_back_and_comes_in_again(
-    fleet: Fleet, app: Path, stable: str
-) -> None:
+def dark(fleet: Fleet, app: Path, stable: str) -> None:
+    """A rollout during which a host's plug is pulled: back on the old release, and no deploy without that host."""
     run = started(fleet, *options(app, "dark", 30))
     until(under_way(fleet, "baking"), "the rollout")
     power(fleet, "off", "agent2")
@@ -93,6 +92,23 @@ def test_an_agent_host_that_loses_its_power_takes_the_release_back_and_comes_in_
     refused = fleet.playbook("deploy", *options(app, "light", 0))
     assert refused.returncode != 0
     assert "agent2 cannot be reached" in refused.stdout
+
+
+def test_an_agent_host_that_loses_its_power_takes_the_release_back(fleet: Fleet, app: Path, stable: str) -> None:
+    dark(fleet, app, stable)
+    power(fleet, "up", "agent2")
+
+    def answers() -> bool:
+        servers = backend(fleet)["servers"].items()
+        return any(server["state"] == "up" for name, server in servers if name.startswith("agent2-"))
+
+    until(answers, "agent2 with the release that it had")
+    assert shares(fleet) == {stable: 1.0}
+
+
+@pytest.mark.soak
+def test_an_agent_host_that_was_away_comes_in_again(fleet: Fleet, app: Path, stable: str) -> None:
+    dark(fleet, app, stable)
     with load_on(fleet, RATE) as requests:
         run = fleet.playbook("deploy", *options(app, "light", 0, allow_unreachable=True)).ok()
         power(fleet, "up", "agent2")

@@ -21,6 +21,7 @@ def paced(model_server: httpx.Client) -> Iterator[None]:
     model_server.post("/_control", json={"reset": True}).raise_for_status()
 
 
+@pytest.mark.soak
 def test_streams_outlive_two_deploys_and_a_rollback(fleet: Fleet, paced: None) -> None:
     """The second deploy comes while streams of the release before are open in the slot that it needs.
 

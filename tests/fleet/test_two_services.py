@@ -15,6 +15,8 @@ from support.deploys import director
 from support.fleet import TOP, Fleet, Result, SiteTransport
 from support.load import Load, load_on
 
+pytestmark = pytest.mark.soak
+
 SITE = "shop.lab.test"
 KEY = "shop-4f8a2c6e9b1d7053"
 
@@ -147,7 +149,6 @@ def test_what_two_services_cannot_share_is_refused(fleet: Fleet, shop: Shop, arr
         assert line in run.stdout, run.stdout[-3000:]
 
 
-@pytest.mark.soak
 def test_another_run_for_each_changes_nothing(fleet: Fleet, shop: Shop, arrival: Load) -> None:
     for run in (fleet.playbook("site").ok(), shop.playbook("site").ok()):
         assert {host: count for host, count in run.changed().items() if count} == {}
