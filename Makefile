@@ -23,6 +23,8 @@ TEST_LAB := -e lab_name=test -e lab_network=10.78.0.0/24
 LAB := -i inventories/lab
 
 LANES ?= 2
+# The fleet tests look at what these give a host as well: their scenarios are soak's.
+SOAK_ROLES := exporters prometheus
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
 .PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
@@ -66,8 +68,8 @@ role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis
 	@tests/tools/run-scenario $(ROLE)
 
 # Each in a lab and network of its own, so that two of them may run at the same time.
-roles: setup ## Every role's scenario, two at a time
-	@number=60; for role in $(ROLES); do number=$$((number + 1)); echo $$role mol$$number 10.$$number.0.0/24; done \
+roles: setup ## The roles' scenarios, two at a time (make roles SOAK_ROLES= has all of them)
+	@number=60; for role in $(filter-out $(SOAK_ROLES),$(ROLES)); do number=$$((number + 1)); echo $$role mol$$number 10.$$number.0.0/24; done \
 	  | xargs -P $(LANES) -L 1 bash -c 'LAB_NAME=$$1 LAB_NETWORK=$$2 exec tests/tools/run-scenario $$0'
 
 lab-up: setup ## Boot the local hosts of inventories/lab
@@ -82,7 +84,8 @@ demo: setup ## Local hosts, provisioned, the agent service deployed, a conversat
 fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up: KEEP=1)
 	pytest -q --durations=20 tests/fleet -m "not soak" $(if $(ONLY),-k "$(ONLY)")
 
-soak: setup app/.venv/.ready ## The fleet tests' whole matrix; run before a release
+soak: setup app/.venv/.ready ## The whole matrix of scenarios and fleet tests; run before a release
+	$(if $(ONLY),,@$(MAKE) roles SOAK_ROLES=)
 	pytest -q --durations=20 tests/fleet $(if $(ONLY),-k "$(ONLY)")
 
 test: lint unit app-test roles fleet ## All of it: the same that CI runs

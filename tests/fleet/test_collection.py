@@ -93,6 +93,7 @@ def test_site_runs_by_name_and_changes_nothing(fleet: Fleet, elsewhere: Path) ->
     assert {host: count for host, count in run.changed().items() if count} == {}
 
 
+@pytest.mark.soak
 def test_deploy_by_name_builds_from_the_packaged_tree(fleet: Fleet, elsewhere: Path) -> None:
     run = by_name(fleet, elsewhere, "deploy", "-e", "label=packaged").ok()
     assert "packaged" in run.stdout

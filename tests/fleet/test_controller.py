@@ -9,6 +9,8 @@ import pytest
 from support.fleet import TOP, Fleet, Result
 from support.secrets import shown
 
+pytestmark = pytest.mark.soak
+
 DESK = Path(__file__).parent / "desk/hosts.yml"
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
 
@@ -50,7 +52,6 @@ def test_desk_has_a_newer_ansible(desk: Fleet) -> None:
     assert tuple(int(number) for number in core.split(".")[:2]) >= (2, 20), version
 
 
-@pytest.mark.soak
 def test_site_from_the_desk_changes_nothing_and_tells_no_secret(desk: Fleet, values: dict[str, str]) -> None:
     run = from_desk(desk, "site", "-vvv", "--diff").ok()
     assert {host: count for host, count in run.changed().items() if count} == {}

@@ -80,6 +80,7 @@ def with_a_dead_host(fleet: Fleet, tmp_path: Path) -> Path:
     return inventory
 
 
+@pytest.mark.soak
 def test_a_database_that_is_down_and_a_host_that_is_silent_are_told(
     fleet: Fleet, with_a_dead_host: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_database_that_is_down_and_a_host_that_is_silent_are_told(
     assert "says 503" in run.stdout
 
 
+@pytest.mark.soak
 def test_hosts_are_as_they_were(fleet: Fleet, tmp_path: Path) -> None:
     run = fleet.playbook("diagnose", "-e", f"directory={tmp_path}").ok()
     assert set(run.changed().values()) <= {0}
