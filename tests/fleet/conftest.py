@@ -19,13 +19,12 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
 from support.deploys import appended, committed, options, over, shares, until  # noqa: E402 - the path above finds it
-from support.fleet import Fleet, Result  # noqa: E402
+from support.fleet import HOSTS, Fleet, Result  # noqa: E402
 from support.model import model_server as serve_model  # noqa: E402
 from support.secrets import SECRETS, watching  # noqa: E402
 
 STATE = TOP / ".cache/fleet-tests"
 MODEL_PORT = 18080
-HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.fleet import BLAB, Fleet, Result, copy_inventory
+from support.fleet import BLAB, HOSTS, Fleet, Result, copy_inventory
 
 # Of a slot alone, as one is that was rotated since: the controller does not know it.
 OLD = "told-by-nobody-2f7c"
@@ -36,7 +36,7 @@ def told(fleet: Fleet, values: dict[str, str], tmp_path_factory: pytest.TempPath
 def test_every_host_and_its_sections_are_there(fleet: Fleet, told: tuple[Result, Path]) -> None:
     folder = told[1]
     assert folder.name.startswith(f"{fleet.name}-20")
-    for host in ("edge1", "agent1", "agent2", "data1", "ops1"):
+    for host in HOSTS:
         names = {path.stem for path in (folder / host).iterdir()}
         assert {"system", "processes", "memory", "disk", "ports", "failed", "errors", "versions", "facts"} <= names
         assert "(not run" not in (folder / host / "processes.txt").read_text()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.fleet import BLAB, Fleet, Result
+from support.fleet import BLAB, HOSTS, Fleet, Result
 from support.secrets import shown, watching
-
-HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 
 
 @pytest.fixture(scope="module")

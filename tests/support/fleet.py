@@ -26,6 +26,8 @@ LAST = {
     **{f"bare{number}": 70 + number for number in range(1, 9)},
     **{"open1": 83, "open2": 84, "open3": 85, "alone1": 81, "away1": 82},
 }
+# The lab's own hosts.
+HOSTS = ("edge1", "agent1", "agent2", "data1", "ops1")
 # What tests had a host say on purpose has this name in its journal.
 BLAB = "blab"
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
