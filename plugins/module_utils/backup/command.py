@@ -189,14 +189,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def human(size: int) -> str:
-    number = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            break
-        number, unit = number / 1000, unit
-    else:
-        unit = "TB"
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+    number, units = float(size), ("B", "kB", "MB", "GB", "TB")
+    while number >= 1000 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
 
 
 def listed(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
