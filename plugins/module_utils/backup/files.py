@@ -11,12 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +23,7 @@ from typing import IO
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.restic import (
     ABSENT,
     DAMAGED,
+    FULL,
     OTHER,
     Repository,
     ResticError,
@@ -110,7 +110,7 @@ def backup_redis(settings: Settings, tell: Tell) -> list[Made]:
 
 def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
     repository = open_repository(settings, tell)
-    refuse_full(settings)
+    refuse_full(settings, repository, tell)
     repository.make()
     sweep(repository, tell)
     made = []
@@ -128,21 +128,30 @@ def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
     return made
 
 
-def refuse_full(settings: Settings) -> None:
-    if settings.s3:
+def refuse_full(settings: Settings, repository: Repository, tell: Tell) -> None:
+    if settings.s3 or not shortage(settings):
         return
-    try:
-        seen = os.statvfs(settings.repository)
-    except FileNotFoundError:
-        raise BackupError(f"{settings.repository} is not there: is its disk mounted?") from None
-    problem = lacking(seen.f_bavail * seen.f_frsize >> 20, settings.minimum_free_mb, settings.repository)
+    # A run that ended for want of space left there what nobody can use.
+    with contextlib.suppress(ResticError):
+        if Path(repository.address, "config").exists():
+            sweep(repository, tell)
+            repository.run("prune")
+    problem = shortage(settings)
     if problem:
         raise BackupError(problem)
 
 
+def shortage(settings: Settings) -> str:
+    try:
+        seen = os.statvfs(settings.repository)
+    except FileNotFoundError:
+        raise BackupError(f"{settings.repository} is not there: is its disk mounted?") from None
+    return lacking(seen.f_bavail * seen.f_frsize >> 20, settings.minimum_free_mb, settings.repository)
+
+
 def sweep(repository: Repository, tell: Tell) -> None:
     """Remove what a run that was ended left behind; nothing of it is ever offered."""
-    _kept, unfinished = parse_snapshots(repository.run("--no-lock", "snapshots", "--json"))
+    _kept, unfinished = parse_snapshots(repository.once("--no-lock", "snapshots", "--json"))
     if unfinished:
         tell(f"removing {len(unfinished)} unfinished backup(s) of a run that was ended")
         repository.run("forget", *unfinished)
@@ -162,7 +171,7 @@ def store(repository: Repository, source: Source, what: str, begin: float) -> Ma
 
 def marked(repository: Repository, identifier: str) -> str:
     """The label that a snapshot has since it was marked: with other marks it is another snapshot to restic."""
-    for raw in json.loads(repository.run("--no-lock", "snapshots", "--json", f"--tag={WHOLE}")) or []:
+    for raw in json.loads(repository.once("--no-lock", "snapshots", "--json", f"--tag={WHOLE}")) or []:
         if str(raw.get("original", "")).startswith(identifier):
             return str(raw["short_id"])
     raise BackupError(f"restic does not find the snapshot {identifier} that it has just marked")
@@ -195,7 +204,7 @@ def send(repository: Repository, source: Source, what: str) -> tuple[Stream, str
             # A source that was not listened to any more fails as well; why is said below.
             if not (stream.broken and isinstance(error, BackupError)):
                 # Its input must not end before it is gone: it would take what it has for all.
-                end(process)
+                end(repository, process)
                 raise
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -206,23 +215,33 @@ def send(repository: Repository, source: Source, what: str) -> tuple[Stream, str
     return stream, said[0]
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    # What is buffered for it goes nowhere.
+def end(repository: Repository, process: subprocess.Popen[bytes]) -> None:
+    """Not by an interrupt: restic would first wait for more of what will not come."""
+    process.kill()
+    process.wait()
     with contextlib.suppress(OSError):
+        # What is buffered for it goes nowhere.
         assert process.stdin
         process.stdin.close()
+    with contextlib.suppress(ResticError):
+        # What it locked, it cannot open any more.
+        repository.once("unlock")
 
 
 def read_back(repository: Repository, label: str, what: str, stream: Stream, to: IO[bytes] | None = None) -> None:
     """What a snapshot holds, from the repository's files."""
-    words = ["dump", label, f"/{NAMES[what]}"]
+    words = ("dump", label, f"/{NAMES[what]}")
     repository.free()
+    try:
+        pour(repository, words, stream, to)
+    except ResticError as error:
+        if error.kind != FULL or stream.size:
+            raise
+        # There is no space for a lock, and a restore is wanted all the same.
+        pour(repository, ("--no-lock", *words), stream, to)
+
+
+def pour(repository: Repository, words: Sequence[str], stream: Stream, to: IO[bytes] | None) -> None:
     with tempfile.TemporaryFile() as err:
         with repository.process(*words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err) as process:
             assert process.stdout
@@ -235,7 +254,7 @@ def read_back(repository: Repository, label: str, what: str, stream: Stream, to:
 def listed(settings: Settings) -> list[Kept]:
     """Every backup that counts, oldest first; none where there is no repository yet."""
     try:
-        return parse_snapshots(open_repository(settings).run("--no-lock", "snapshots", "--json"))[0]
+        return parse_snapshots(open_repository(settings).once("--no-lock", "snapshots", "--json"))[0]
     except ResticError as error:
         if error.kind == ABSENT:
             return []
@@ -247,18 +266,18 @@ def verify(settings: Settings, tell: Tell, share: str = "") -> Verified:
     kept = listed(settings)
     repository = open_repository(settings, tell)
     try:
-        repository.run("check", f"--read-data-subset={share}" if share else "--read-data")
+        repository.read("check", f"--read-data-subset={share}" if share else "--read-data")
         return Verified((), tuple(kept), ())
     except ResticError as error:
         if error.kind not in (DAMAGED, OTHER):
             raise
-        problem = str(error)
+        problems = error.found or (str(error),)
     whole: list[Kept] = []
     damaged: list[Kept] = []
     for one in kept:
         tell(f"reading {one.what} of {one.host}, {one.label}")
         (whole if reads(repository, one) else damaged).append(one)
-    return Verified((problem,), tuple(whole), tuple(damaged))
+    return Verified(problems, tuple(whole), tuple(damaged))
 
 
 def reads(repository: Repository, one: Kept) -> bool:

@@ -44,16 +44,17 @@ SAID = (
 )
 NOISE = re.compile(
     r"^(create exclusive lock|load indexes|check (all packs|snapshots)|read (all )?data|\[|using temporary cache"
-    r"|repo already|repository [0-9a-f]+ opened|created new cache|the `unlock`|storage ID|lock was created)"
+    r"|repo already|repository [0-9a-f]+ opened|created new cache|the `unlock`|storage ID|lock was created|Load\()"
 )
 
 
 class ResticError(BackupError):
     """What restic said, and of which kind it is."""
 
-    def __init__(self, kind: str, said: str) -> None:
+    def __init__(self, kind: str, said: str, found: tuple[str, ...] = ()) -> None:
         super().__init__(said)
         self.kind = kind
+        self.found = found
 
 
 def kind_of(status: int, said: str) -> str:
@@ -81,6 +82,15 @@ def in_one_line(said: str, limit: int = 300) -> str:
     fatal = [line for line in lines if line.startswith("Fatal: ")]
     chosen = (fatal or lines[-1:] or ["it said nothing"])[0].removeprefix("Fatal: ")
     return "".join(letter if letter.isprintable() else "?" for letter in chosen)[:limit]
+
+
+def findings(said: str, most: int = 5) -> tuple[str, ...]:
+    """What `restic check` found wrong, without its advice and its last word."""
+    lines = lines_of(said)
+    advice = next((number for number, line in enumerate(lines) if "contains damaged pack" in line), len(lines))
+    found = [line[:300] for line in lines[:advice] if not line.startswith("Fatal: ")]
+    more = [f"and {len(found) - most} more"] if len(found) > most else []
+    return (*found[:most], *more)
 
 
 def address(settings: Settings) -> str:
@@ -154,7 +164,16 @@ class Repository:
             line = f"{self.address} has no space left"
         else:
             line = f"restic ended with {status}: {in_one_line(said)}"
-        return ResticError(kind, line)
+        return ResticError(kind, line, findings(said) if kind in (DAMAGED, OTHER) else ())
+
+    def read(self, *words: str) -> str:
+        """As run(), for what changes nothing: where there is no space for a lock it goes without."""
+        try:
+            return self.run(*words)
+        except ResticError as error:
+            if error.kind != FULL:
+                raise
+            return self.once("--no-lock", *words)
 
     def run(self, *words: str, seconds: float = LOCK_SECONDS) -> str:
         """As once(); another's lock is waited for, and a dead one's is removed."""
