@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,7 @@ from typing import IO
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.restic import (
     ABSENT,
     DAMAGED,
+    FULL,
     OTHER,
     Repository,
     ResticError,
@@ -109,7 +110,7 @@ def backup_redis(settings: Settings, tell: Tell) -> list[Made]:
 
 def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
     repository = open_repository(settings, tell)
-    refuse_full(settings)
+    refuse_full(settings, repository, tell)
     repository.make()
     sweep(repository, tell)
     made = []
@@ -127,16 +128,25 @@ def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
     return made
 
 
-def refuse_full(settings: Settings) -> None:
-    if settings.s3:
+def refuse_full(settings: Settings, repository: Repository, tell: Tell) -> None:
+    if settings.s3 or not shortage(settings):
         return
+    # A run that ended for want of space left there what nobody can use.
+    with contextlib.suppress(ResticError):
+        if Path(repository.address, "config").exists():
+            sweep(repository, tell)
+            repository.run("prune")
+    problem = shortage(settings)
+    if problem:
+        raise BackupError(problem)
+
+
+def shortage(settings: Settings) -> str:
     try:
         seen = os.statvfs(settings.repository)
     except FileNotFoundError:
         raise BackupError(f"{settings.repository} is not there: is its disk mounted?") from None
-    problem = lacking(seen.f_bavail * seen.f_frsize >> 20, settings.minimum_free_mb, settings.repository)
-    if problem:
-        raise BackupError(problem)
+    return lacking(seen.f_bavail * seen.f_frsize >> 20, settings.minimum_free_mb, settings.repository)
 
 
 def sweep(repository: Repository, tell: Tell) -> None:
@@ -220,8 +230,18 @@ def end(repository: Repository, process: subprocess.Popen[bytes]) -> None:
 
 def read_back(repository: Repository, label: str, what: str, stream: Stream, to: IO[bytes] | None = None) -> None:
     """What a snapshot holds, from the repository's files."""
-    words = ["dump", label, f"/{NAMES[what]}"]
+    words = ("dump", label, f"/{NAMES[what]}")
     repository.free()
+    try:
+        pour(repository, words, stream, to)
+    except ResticError as error:
+        if error.kind != FULL or stream.size:
+            raise
+        # There is no space for a lock, and a restore is wanted all the same.
+        pour(repository, ("--no-lock", *words), stream, to)
+
+
+def pour(repository: Repository, words: Sequence[str], stream: Stream, to: IO[bytes] | None) -> None:
     with tempfile.TemporaryFile() as err:
         with repository.process(*words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err) as process:
             assert process.stdout

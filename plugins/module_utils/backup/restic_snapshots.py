@@ -96,6 +96,6 @@ def lacking(free_mb: int, minimum_mb: int, repository: Path) -> str:
     if free_mb >= minimum_mb:
         return ""
     return (
-        f"{repository} has {free_mb} MB free, and at least {minimum_mb} are wanted before anything is written: "
-        f"give it more space, or set backup_keep_daily lower and run: agentfleet-backup run"
+        f"{repository} has {free_mb} MB free, and {minimum_mb} are wanted before anything is written: "
+        f"give it more space, or keep less (backup_keep_daily) and run: ansible-playbook playbooks/site.yml"
     )
