@@ -168,7 +168,7 @@ def keep(kind: str, settings: Settings, wanted: str, tell: Tell) -> Result:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     heads = ("what", "label", "size", "stored", "seconds", "verified", "restorable until")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         if row.get("problem"):
             lines.append((str(row["what"]), str(row.get("label", "")), "", "", "", f"FAILED: {row['problem']}", ""))
@@ -341,7 +341,8 @@ def send(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
         path = Path(directory) / wanted.what
         kept = files.dump(settings, wanted.label, wanted.what, path, wanted.host)
         with path.open("rb") as file:
-            run_program(source_command(settings.source(wanted.host), "receive", wanted.what), stdin=file)
+            words = ("receive", wanted.what, str(path.stat().st_size))
+            run_program(source_command(settings.source(wanted.host), *words), stdin=file)
     return {"changed": True, "label": kept.label, "at": kept.at, "lines": []}
 
 
