@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .deploys import started
+from .deploys import started, until
 from .disks import SmallDisk, mounting
 from .fleet import Fleet, Result
-from .rows import Commit, rows_on
+from .rows import TABLE, Commit, rows_on
 
 DATA, BACKUP = "data1", "ops1"
 REPOSITORY = "/var/backups/agentfleet"
@@ -22,6 +22,8 @@ SETTINGS = "/etc/agentfleet/backup"
 METRICS = "/var/lib/prometheus/node-exporter/agentfleet_backup.prom"
 LABEL = re.compile(r"^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?\+00")
+ANOTHER = "another-key-than-before-4f8a2c6e"
+LATE = f"INSERT INTO {TABLE} SELECT coalesce(max(number), 0) + 1, 'late' FROM {TABLE};"
 # A program on the host: a file's byte in the middle, turned round; a second time it is as before.
 FLIP = """
 import sys
@@ -38,7 +40,7 @@ CATCH = """
 end=$((SECONDS + 180))
 until pids=$(pgrep -f '{pattern}'); do
     [ $SECONDS -lt $end ] || exit 1
-    sleep 0.05
+    sleep 0.01
 done
 kill -STOP $pids
 """
@@ -130,6 +132,22 @@ def away(fleet: Fleet, host: str, path: str) -> Iterator[None]:
 
 
 @contextmanager
+def another_key(fleet: Fleet) -> Iterator[None]:
+    """Hosts whose key is not the repository's."""
+    aside = "/var/tmp/backup.aside"
+    change = f"sed -i -E 's/(cipher-pass=).*/\\1{ANOTHER}/' {SETTINGS}/pgbackrest.conf"
+    fleet.on(DATA, f"cp -a {SETTINGS} {aside} && {change}").ok()
+    fleet.on(
+        BACKUP, f"cp -a {SETTINGS} {aside} && {change} && echo another-key-than-before-4f8a2c6e >{SETTINGS}/key"
+    ).ok()
+    try:
+        yield
+    finally:
+        for host in (DATA, BACKUP):
+            fleet.on(host, f"cp -a {aside}/. {SETTINGS}/ && rm -r {aside}").ok()
+
+
+@contextmanager
 def repository_disk(fleet: Fleet, megabytes: int = 2500) -> Iterator[SmallDisk]:
     """The repository on a disk of its own, which takes room only where it is written to."""
     name = "repository"
@@ -195,6 +213,20 @@ def metrics(fleet: Fleet) -> dict[str, float]:
     found = [re.fullmatch(r'(\w+)(?:\{what="(\w+)"\})? (\S+)', line) for line in lines if not line.startswith("#")]
     assert all(found), lines
     return {" ".join(filter(None, seen.groups()[:2])): float(seen.group(3)) for seen in found if seen}
+
+
+def waiting(fleet: Fleet) -> float:
+    fleet.on(BACKUP, "agentfleet-backup watch")
+    return metrics(fleet)["agentfleet_backup_archive_waiting_files"]
+
+
+def archived(fleet: Fleet) -> tuple[str, str]:
+    """A row, and the end of the log's file that has it: the file's name, and where the repository keeps it."""
+    fleet.sql(LATE)
+    name = fleet.sql("SELECT pg_walfile_name(pg_switch_wal())")
+    look = f"ls -1 {REPOSITORY}/postgres/archive/*/*/{name[:16]}/{name}-*"
+    until(lambda: fleet.on(BACKUP, look).returncode == 0, f"{name} in the repository")
+    return name, fleet.on(BACKUP, look).ok().stdout.strip()
 
 
 def keys(fleet: Fleet, *commands: str) -> list[str]:
