@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.backups import MOMENT, table
 from support.rows import (
     Commit,
     Writer,
@@ -129,3 +130,19 @@ def test_rows_come_at_the_rate_that_was_asked_for(tmp_path: Path) -> None:
     writer.join(5)
     # Never faster; a busy machine may be slower.
     assert writer.commits[99].acknowledged - began >= 99 / 200 - 0.01
+
+
+OUTPUT = """
+  what      label              size     seconds  verified           restorable until
+  postgres  20261129-223927F   35.7 MB  4        964 files, 5 logs  2026-11-29 22:39:30.25+00
+  config    4f8a2c6e           12 kB    1        read back
+
+the whole of it is in a file
+"""
+
+
+def test_a_table_is_read_by_its_headings() -> None:
+    postgres, config = table(OUTPUT)
+    assert (postgres["what"], postgres["label"], postgres["size"]) == ("postgres", "20261129-223927F", "35.7 MB")
+    assert MOMENT.fullmatch(postgres["restorable until"])
+    assert (config["verified"], config["restorable until"]) == ("read back", "")
