@@ -21,7 +21,7 @@ from statistics import median
 
 import yaml
 from common import TOP, Fleet, Result, copy_inventory, lab, row_of, table
-from support.backups import DATA, restore, serves, waiting
+from support.backups import BACKUP, DATA, restore, serves, waiting
 from support.deploys import until
 
 NETWORK = "10.84.0.0/24"
