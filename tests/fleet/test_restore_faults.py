@@ -86,6 +86,7 @@ def answers(fleet: Fleet, host: str = DATA) -> bool:
 def test_whatever_is_lost_in_the_middle_the_next_run_works(fleet: Fleet, kept: Kept, phase: str, lost: str) -> None:
     """A restore is to a backup without the newest row, which only the data that are kept aside have then."""
     of = PHASES[phase]
+    until(lambda: not under_way(fleet), "the end of an earlier backup", 300)
     fleet.sql(LATE)
     before = restored(fleet)
     chosen = words(fleet, labels(fleet)[-1]) if of.playbook == "restore" else ["-e", "what=postgres"]
@@ -107,9 +108,13 @@ def test_whatever_is_lost_in_the_middle_the_next_run_works(fleet: Fleet, kept: K
         until(lambda: answers(fleet), "PostgreSQL")
         assert restored(fleet) == before
         until(lambda: serves(fleet), "an answer")
-    until(lambda: not under_way(fleet), "the end of what nobody waits for", 180)
-    again = restore(fleet, "latest") if of.playbook == "restore" else fleet.playbook(of.playbook)
-    again.ok()
+    until(lambda: not under_way(fleet), "the end of what nobody waits for", 300)
+    if phase == "recovery":
+        fleet.playbook("restore", "-e", "undo=true").ok()
+    elif phase == "restore":
+        restore(fleet, "latest").ok()
+    else:
+        fleet.playbook(of.playbook).ok()
     assert restored(fleet) == before
     until(lambda: serves(fleet), "an answer")
 
@@ -222,18 +227,20 @@ def test_users_do_not_notice_a_full_backup(fleet: Fleet, kept: Kept) -> None:
     assert during <= max(1.5 * before, before + 0.1), (before, during)
 
 
-def test_configuration_comes_back_as_it_was(fleet: Fleet, kept: Kept) -> None:
+def test_a_damaged_backup_of_files_is_found(fleet: Fleet, kept: Kept) -> None:
+    find = f"find {REPOSITORY}/files/data -type f -printf '%s %p\\n' | sort -n | tail -1"
+    with flipped(fleet, fleet.on(BACKUP, find).ok().stdout.split()[1]):
+        looked = fleet.on(BACKUP, "agentfleet-backup verify")
+        assert looked.returncode != 0, looked.stdout
+        assert "files" in looked.stdout, looked.stdout
+    fleet.on(BACKUP, "agentfleet-backup verify").ok()
+
+
+def test_configuration_is_there_as_it_was(fleet: Fleet, kept: Kept) -> None:
     fleet.playbook("backup", "-e", "what=config").ok()
-    path = "/etc/nginx/agentfleet/agent.conf"
-    look = f"stat -c '%U %G %a' {path} && sha256sum {path}"
-    before = fleet.on("edge1", look).ok().stdout
-    fleet.on("edge1", f"cp -a {path} /var/tmp/ && rm {path}").ok()
-    try:
-        restore(fleet, "latest", what="config", host="edge1").ok()
-        assert fleet.on("edge1", look).ok().stdout == before
-        assert serves(fleet)
-    finally:
-        fleet.on("edge1", f"mv /var/tmp/agent.conf {path}").ok()
+    path = "etc/nginx/agentfleet/agent.conf"
+    dump = f"agentfleet-backup dump --what config --host edge1 | tar --extract --to-stdout --wildcards '*{path}'"
+    assert fleet.on(BACKUP, dump).ok().stdout == fleet.on("edge1", f"cat /{path}").ok().stdout
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,11 @@ def words(fleet: Fleet, to: str, **more: object) -> list[str]:
     return ["-e", json.dumps({"to": to, "confirm": fleet.name, **more})]
 
 
-def restore(fleet: Fleet, to: str, *options: str, inventory: Path | None = None, **more: object) -> Result:
-    return fleet.playbook("restore", *words(fleet, to, **more), *options, inventory=inventory)
+def restore(fleet: Fleet, to: str, inventory: Path | None = None, **more: object) -> Result:
+    """A restore, and the end of the backup that it has made of what it restored."""
+    run = fleet.playbook("restore", *words(fleet, to, **more), inventory=inventory)
+    until(lambda: not under_way(fleet), "the end of the backup after a restore", 300)
+    return run
 
 
 def table(output: str) -> list[dict[str, str]]:
@@ -189,7 +192,7 @@ class Caught:
         self.fleet.on(self.host, "bash -s", stdin=f"pkill -CONT -f '{self.pattern}'; true").ok()
 
     def ended(self) -> Result:
-        output = self.run.communicate(timeout=600)[0]
+        output = self.run.communicate(timeout=900)[0]
         return Result(self.run.returncode, output)
 
 
@@ -203,8 +206,12 @@ def caught(fleet: Fleet, playbook: str, options: list[str], host: str, pattern: 
 
 
 def under_way(fleet: Fleet) -> bool:
-    """Whether a backup or a drill is, perhaps of somebody who is gone."""
-    return fleet.on(BACKUP, "flock --nonblock /run/agentfleet-backup.lock true").returncode != 0
+    """Whether a backup or a drill is, by a timer, after a restore, or of somebody who is gone."""
+    idle = "! systemctl is-active --quiet agentfleet-backup.service agentfleet-drill.service"
+    # A unit that is about to do its work once is not called active.
+    begun = "systemctl show --property=ActiveState agentfleet-backup.service | grep -q activating"
+    free = "flock --nonblock /run/agentfleet-backup.lock true"
+    return fleet.on(BACKUP, f"{idle} && ! {begun} && {free}").returncode != 0
 
 
 def metrics(fleet: Fleet) -> dict[str, float]:
