@@ -21,7 +21,7 @@ from statistics import median
 
 import yaml
 from common import TOP, Fleet, Result, copy_inventory, lab, row_of, table
-from support.backups import BACKUP, DATA, restore, serves, waiting
+from support.backups import BACKUP, DATA, serves, under_way, waiting, words
 from support.deploys import until
 
 NETWORK = "10.84.0.0/24"
@@ -54,8 +54,7 @@ echo $(date +%s.%N) $begin
 
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    words = {"agent_model_key": "", "postgres_extra_hba": HBA}
-    with lab("backup", NETWORK, **words) as fleet:
+    with lab("backup", NETWORK, agent_model_key="", postgres_extra_hba=HBA) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         prepare(fleet)
@@ -117,9 +116,14 @@ def restores(fleet: Fleet) -> None:
     until(lambda: waiting(fleet) == 0, "all of the log in the repository", 900)
     # What loading wrote is not to be gone through again.
     backup(fleet, "diff")
-    whole, alone = watched(fleet, DATA, "pgbackrest .*restore( |$)", lambda: restore(fleet, "latest", what="postgres"))
+    whole, alone = watched(fleet, DATA, "pgbackrest .*restore( |$)", lambda: restore(fleet, what="postgres"))
     for what, seconds in (("`restore.yml`, all of it", whole), ("of it, until the files are there", alone)):
         row_of(f"{what}; `pg_restore -j2`", f"{seconds:.1f}", f"{loaded:.1f}", f"{seconds / loaded:.2f}", "1.0")
+
+
+def restore(fleet: Fleet, inventory: Path | None = None, **more: object) -> Result:
+    """Until users are served again; the backup that it has made then is not waited for."""
+    return fleet.playbook("restore", *words(fleet, "latest", **more), inventory=inventory)
 
 
 def watched(fleet: Fleet, host: str, pattern: str, act: Callable[[], Result]) -> tuple[float, float]:
@@ -139,12 +143,13 @@ def watched(fleet: Fleet, host: str, pattern: str, act: Callable[[], Result]) ->
 def lost(fleet: Fleet, directory: Path) -> None:
     """From the data host's end to an answer, by site.yml and restore.yml on a bare host of another name."""
     inventory = elsewhere(fleet, directory)
+    until(lambda: not under_way(fleet), "the end of the backup after a restore", 900)
     fleet.forget(DATA)
     began, seconds = time.monotonic(), {}
     for what, act in (
         ("a host boots", lambda: fleet.board(inventory, NEW)),
         ("`site.yml`", lambda: fleet.playbook("site", inventory=inventory).ok()),
-        ("`restore.yml`", lambda: restore(fleet, "latest", inventory=inventory).ok()),
+        ("`restore.yml`", lambda: restore(fleet, inventory).ok()),
         ("an answer", lambda: until(lambda: serves(fleet), "an answer", 300)),
     ):
         before = time.monotonic()
@@ -171,7 +176,7 @@ def elsewhere(fleet: Fleet, directory: Path) -> Path:
 def as_postgres(fleet: Fleet, command: str, stdin: str | None = None) -> float:
     """What a command of PostgreSQL's own user took on the data host, in seconds."""
     began = time.monotonic()
-    words = [*fleet.ssh(DATA), f"cd /var/tmp && runuser -u postgres -- {command}"]
-    done = subprocess.run(words, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    typed = [*fleet.ssh(DATA), f"cd /var/tmp && runuser -u postgres -- {command}"]
+    done = subprocess.run(typed, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     Result(done.returncode, done.stdout).ok()
     return time.monotonic() - began
