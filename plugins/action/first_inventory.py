@@ -124,6 +124,9 @@ class ActionModule(ActionBase):
             lines.append(
                 f"The vault's password is in {shown}/{first.PASSWORD}, which git ignores: keep a copy in a safe place"
             )
+        if not self._task.check_mode:
+            # Once: whoever loses it and the vault has lost all backups.
+            lines.append(f"The backups' key is {passwords['backup_key']}: keep a copy of it where the fleet is not")
         return self._done(directory, answers, lines, later, made, {})
 
     def _change(self, directory: Path, given: dict[str, str], vault: files.Vault) -> dict[str, Any]:

@@ -124,9 +124,43 @@ def balancer_figures(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[
     return [f"http://{edge['address']}/metrics" for edge in figures]
 
 
+def backup_host(groups: Mapping[str, Iterable[str]]) -> str:
+    """The host that keeps the backups of all: one of its own, or else the one whose loss would hurt most."""
+    for group in ("backup", "postgres", "redis", "edge", "all"):
+        for name in groups.get(group, ()):
+            return str(name)
+    raise AnsibleFilterError("backup_host: the inventory has no host")
+
+
+def backup_sources(names: Iterable[str], hostvars: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
+    """Every host that the backup host HOST keeps something of, how it reaches it, and what that is."""
+    sources = []
+    for name in names:
+        groups = hostvars[name]["group_names"]
+        what = ["config", *(group for group in ("postgres", "redis") if group in groups)]
+        reached = {"address": fleet_address(name, hostvars), "port": int(hostvars[name].get("ansible_port", 22))}
+        sources.append({"host": str(name), **reached, "local": name == host, "what": what})
+    return sources
+
+
+def backup_host_keys(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Address, port and SSH's public key of each host; the key is empty for one that this run did not ask."""
+    return [
+        {
+            "address": fleet_address(name, hostvars),
+            "port": int(hostvars[name].get("ansible_port", 22)),
+            "key": str((hostvars[name].get("__backup_source") or {}).get("host_key", "")),
+        }
+        for name in names
+    ]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "backup_host": backup_host,
+            "backup_host_keys": backup_host_keys,
+            "backup_sources": backup_sources,
             "fleet_address": fleet_address,
             "fleet_addresses": fleet_addresses,
             "fleet_encrypted": fleet_encrypted,

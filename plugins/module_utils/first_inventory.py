@@ -26,7 +26,7 @@ MAIN = "group_vars/all/main.yml"
 VAULT = "group_vars/all/vault.yml"
 IGNORED = ".gitignore"
 PASSWORD = "credentials/vault_password"
-GENERATED = ("agent_api_key", "agent_database_password", "agent_redis_password")
+GENERATED = ("agent_api_key", "agent_database_password", "agent_redis_password", "backup_key")
 # Where a certificate of one's own is looked for; git ignores it there.
 CERTIFICATE = {"tls_certificate_file": "credentials/site.crt", "tls_key_file": "credentials/site.key"}
 # What an own app has that may know nothing of this project; each is explained where it is written.
@@ -132,6 +132,11 @@ def render_hosts(answers: Given) -> str:
         "    # monitoring:",
         "    #   hosts:",
         f"    #     {machines[-1].name}:",
+        "    # Backups; without it the host with PostgreSQL keeps its own, and they are lost with it. A host of its own",
+        "    # is best, with the same Debian as that one.",
+        "    # backup:",
+        "    #   hosts:",
+        f"    #     {machines[0].name}:",
     ]
     return "\n".join(lines) + "\n"
 

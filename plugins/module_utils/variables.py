@@ -19,7 +19,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.specs import (
 
 # Which roles site.yml gives the hosts of a group; a unit test compares this with the playbook.
 ROLES_OF_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "all": ("base", "firewall", "exporters"),
+    "all": ("base", "firewall", "exporters", "backup"),
     "edge": ("tls", "balancer", "edge"),
     "postgres": ("postgres",),
     "redis": ("redis",),

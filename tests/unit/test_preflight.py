@@ -34,6 +34,7 @@ GOOD = {
     "agent_api_key": SECRET,
     "agent_database_password": SECRET,
     "agent_redis_password": SECRET,
+    "backup_key": SECRET,
     "agent_model_key": "",
     "edge_server_name": "agent.example.org",
 }

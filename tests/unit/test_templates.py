@@ -22,6 +22,7 @@ SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 
 # Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
 WITHOUT_HEAD = {
+    "redis/templates/backup.acl.j2",
     "redis/templates/default.acl.j2",
     "redis/templates/users.acl.j2",
     "balancer/templates/problem.http.j2",
@@ -65,6 +66,7 @@ BASELINE = {
     "inventory_dir": "/inventory",
     "edge_server_name": "agent.example.org",
     "__base_programs": {"files": []},
+    "__redis_backup_sum": {"stat": {"exists": True, "checksum": hashlib.sha256(b"made-on-the-host").hexdigest()}},
     "__edge_neighbours": {"default_ports": []},
 }
 VARIANTS = {
@@ -219,6 +221,14 @@ def test_redis_keeps_hashes_and_turns_off_who_needs_no_password():
     assert render("redis/templates/default.acl.j2") == "user default off resetpass resetkeys resetchannels -@all\n"
     assert render("redis/templates/users.acl.j2") == f"user agent on #{digest} ~* &* +@all -@admin -@dangerous\n"
     assert render("redis/templates/users.acl.j2", agent_redis_host="") == ""
+
+
+def test_redis_lets_backups_ask_for_a_snapshot_and_read_no_key():
+    digest = hashlib.sha256(b"made-on-the-host").hexdigest()
+    rules = "resetkeys resetchannels -@all +ping +info +bgsave +config|get"
+    assert render("redis/templates/backup.acl.j2") == f"user agentfleet-backup on #{digest} {rules}\n"
+    # A dry run on a host that has no password yet.
+    assert render("redis/templates/backup.acl.j2", __redis_backup_sum={"stat": {"exists": False}}) == ""
 
 
 @pytest.mark.parametrize(("memory", "most"), [(3921, "976mb"), (3925, "976mb"), (100, "64mb")])

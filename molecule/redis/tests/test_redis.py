@@ -38,6 +38,30 @@ def test_what_harms_others_is_refused(redis, command):
     assert "NOPERM" in redis(*command.split())
 
 
+@pytest.fixture
+def backup(host, redis):
+    password = host.check_output("cat /etc/redis/agentfleet/backup-password")
+    return lambda *words: redis(*words, user="agentfleet-backup", password=password)
+
+
+def test_backups_may_ask_for_a_snapshot(backup):
+    assert "rdb_saves:" in backup("INFO", "persistence")
+    assert backup("CONFIG", "GET", "dbfilename").split() == ["dbfilename", "dump.rdb"]
+    assert "Background saving" in backup("BGSAVE", "SCHEDULE")
+
+
+@pytest.mark.parametrize(
+    "command", ["GET session:1", "DBSIZE", "CONFIG SET dir /tmp", "SHUTDOWN", "SCAN 0", "ACL LIST"]
+)
+def test_backups_may_do_no_more(backup, command):
+    assert "NOPERM" in backup(*command.split())
+
+
+def test_root_alone_knows_with_which_password(host):
+    assert host.file("/etc/redis/agentfleet/backup-password").mode == 0o600
+    assert host.run("runuser -u redis -- cat /etc/redis/agentfleet/backup-password").rc != 0
+
+
 def test_it_listens_inside_the_fleet_alone(host, address):
     listening = {line.split()[3] for line in host.check_output("ss -Hltn 'sport = 6379'").splitlines()}
     assert listening == {"127.0.0.1:6379", "[::1]:6379", f"{address}:6379"}

@@ -1,0 +1,145 @@
+"""agentfleet-restore: what a restore does on a host with data or agents; restore.yml calls it in its order."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
+    postgres_restore,
+    redis_restore,
+    services,
+    side,
+)
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres_restore import Cluster
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, alone
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import HOME, STATE
+
+Result = dict[str, Any]
+Tell = Callable[[str], None]
+LOCK = Path("/run/agentfleet-restore.lock")
+INCOMING = STATE / "incoming"
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agentfleet-restore", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document")
+        return one
+
+    restore = command("postgres", "Restore PostgreSQL in place; what was there is kept aside.")
+    restore.add_argument("--target", required=True, help="what agentfleet-backup plan --json told")
+    beside = command("side", "Restore one database beside the live ones.")
+    beside.add_argument("--target", required=True, help="what agentfleet-backup plan --json told")
+    beside.add_argument("--database", required=True)
+    beside.add_argument("--into", required=True)
+    command("redis", "Restore Redis in place from what the backup host sent; what was there is kept aside.")
+    command("keep", "Keep what was restored, and remove what was there before.")
+    command("put-back", "Have what was there before the restore answer again.")
+    command("stop", "Stop the services' workers, then their instances.")
+    command("start", "Start what was stopped: instances, then workers.")
+    migrate = command("migrate", "Bring the database to what a release knows.")
+    migrate.add_argument("--service", required=True)
+    migrate.add_argument("--release", required=True)
+    return parser
+
+
+def own(path: Path = HOME / "source.json") -> Mapping[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{path} cannot be read ({error}); run ansible-playbook playbooks/site.yml") from error
+
+
+def cluster() -> Cluster | None:
+    """The cluster of this host, if it has one."""
+    known = own().get("postgres")
+    return Cluster(Path(known["data"]), int(known["port"])) if known else None
+
+
+def needed_cluster() -> Cluster:
+    found = cluster()
+    if found is None:
+        raise BackupError("this host has no PostgreSQL of the fleet")
+    return found
+
+
+def target_of(text: str) -> tuple[Target, int]:
+    raw = json.loads(text)
+    names = ("label", "type", "value", "timeline", "until", "words")
+    return Target(**{name: raw[name] for name in names}), int(raw["size"])
+
+
+def postgres(wanted: argparse.Namespace, tell: Tell) -> Result:
+    target, size = target_of(wanted.target)
+    return {"changed": True, **postgres_restore.restore(needed_cluster(), target, size, tell)}
+
+
+def beside(wanted: argparse.Namespace, tell: Tell) -> Result:
+    target, size = target_of(wanted.target)
+    return {"changed": True, **side.restore(needed_cluster(), target, size, wanted.database, wanted.into, tell)}
+
+
+def redis(wanted: argparse.Namespace, tell: Tell) -> Result:
+    return {"changed": True, **redis_restore.restore(INCOMING / "redis", tell)}
+
+
+def keep(wanted: argparse.Namespace, tell: Tell) -> Result:
+    found = cluster()
+    changed = postgres_restore.keep(found) if found else False
+    return {"changed": redis_restore.keep() or changed}
+
+
+def put_back(wanted: argparse.Namespace, tell: Tell) -> Result:
+    """Both, whatever one of them comes to."""
+    found = cluster()
+    failed, changed = [], False
+    for one in (lambda: postgres_restore.put_back(found) if found else False, redis_restore.put_back):
+        try:
+            changed = one() or changed
+        except BackupError as error:
+            failed.append(str(error))
+    return {"changed": changed, "failed": failed}
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Tell], Result]] = {
+    "postgres": postgres,
+    "side": beside,
+    "redis": redis,
+    "keep": keep,
+    "put-back": put_back,
+    "stop": lambda _wanted, tell: {"changed": True, **services.stop(tell)},
+    "start": lambda _wanted, tell: {"changed": True, **services.start(tell)},
+    "migrate": lambda wanted, tell: {"changed": True, **services.migrate(wanted.service, wanted.release, tell)},
+}
+
+
+def main(words: Sequence[str]) -> int:
+    wanted = arguments().parse_args(words)
+    os.umask(0o077)
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    try:
+        with alone(LOCK):
+            told = COMMANDS[wanted.command](wanted, tell)
+    except BackupError as error:
+        told = {"changed": False, "failed": [str(error)]}
+    failed = told.get("failed") or []
+    if wanted.json:
+        print(json.dumps({"lines": [], **told}))
+    else:
+        for line in failed:
+            tell(f"agentfleet-restore: {line}")
+    return 2 if failed else 0

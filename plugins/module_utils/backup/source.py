@@ -1,0 +1,106 @@
+"""The program of a host that has something to keep: it writes to standard output what the backup host asks for.
+
+It runs as root, for whoever holds the backup host's key, so it knows a few verbs and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup import config_tar, redis_snapshot
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError, login_of
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
+
+SOURCE = Path("/etc/agentfleet/backup/source.json")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,62}")
+# How many words come after each verb.
+VERBS = {"about": 0, "config": 0, "redis": 0, "manifest": 1, "archiver": 0, "restore-point": 1}
+OF_POSTGRES = frozenset({"manifest", "archiver", "restore-point"})
+USAGE = "agentfleet-backup-source knows: about, config, redis, manifest NAME, archiver, restore-point NAME"
+
+
+class Refused(Exception):
+    """What is not asked of this program."""
+
+
+def understood(given: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb and its words, of the one argument that SSH hands over as it was sent."""
+    try:
+        words = shlex.split(given[0]) if len(given) == 1 else []
+    except ValueError:
+        words = []
+    verb, rest = (words[0], words[1:]) if words else ("", [])
+    if VERBS.get(verb) != len(rest):
+        raise Refused(USAGE)
+    for word in rest:
+        if not NAME.fullmatch(word):
+            raise Refused(f"{verb}: a name has letters, digits and . _ : + - and begins with none of these")
+    return verb, rest
+
+
+def read_settings(path: Path = SOURCE) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{path} cannot be read ({error}); run: ansible-playbook playbooks/site.yml") from error
+    if not isinstance(settings, dict):
+        raise BackupError(f"{path} holds no settings; run: ansible-playbook playbooks/site.yml")
+    return settings
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def about(settings: Mapping[str, Any], to: IO[bytes]) -> None:
+    to.write(config_tar.as_json(config_tar.about(str(settings["host"]))))
+
+
+def config(settings: Mapping[str, Any], to: IO[bytes]) -> None:
+    config_tar.write(settings["config"], str(settings["host"]), to, tell)
+
+
+def redis(settings: Mapping[str, Any], to: IO[bytes]) -> None:
+    if not settings.get("redis"):
+        raise BackupError(f"{settings['host']} has no Redis of the fleet")
+    redis_snapshot.write(login_of(settings["redis"]), to)
+
+
+def of_postgres(verb: str, words: Sequence[str], settings: Mapping[str, Any], to: IO[bytes]) -> None:
+    # Other sources have neither PostgreSQL nor what this needs.
+    module = importlib.import_module(f"{__package__}.postgres_source")
+    module.carry_out(verb, words, settings, to)
+
+
+DO: Mapping[str, Callable[[Mapping[str, Any], IO[bytes]], None]] = {"about": about, "config": config, "redis": redis}
+
+
+def main(given: Sequence[str], to: IO[bytes] | None = None) -> int:
+    """0 only when all of what was asked for was written."""
+    to = to or sys.stdout.buffer
+    # sudo and SSH may give no /usr/sbin.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/bin:/usr/sbin:/sbin"
+    try:
+        verb, words = understood(given)
+        settings = read_settings()
+        if verb in OF_POSTGRES:
+            of_postgres(verb, words, settings, to)
+        else:
+            DO[verb](settings, to)
+        to.flush()
+    except Refused as error:
+        tell(str(error))
+        return 2
+    except (BackupError, RedisError, OSError, KeyError, subprocess.SubprocessError) as error:
+        tell(f"agentfleet-backup-source: {error}" if not isinstance(error, KeyError) else f"{SOURCE} has no {error}")
+        return 1
+    return 0
