@@ -232,15 +232,16 @@ def test_a_damaged_backup_of_files_is_found(fleet: Fleet, kept: Kept) -> None:
     with flipped(fleet, fleet.on(BACKUP, find).ok().stdout.split()[1]):
         looked = fleet.on(BACKUP, "agentfleet-backup verify")
         assert looked.returncode != 0, looked.stdout
-        assert "files" in looked.stdout, looked.stdout
+        assert "redis and config: " in looked.stdout, looked.stdout
     fleet.on(BACKUP, "agentfleet-backup verify").ok()
 
 
 def test_configuration_is_there_as_it_was(fleet: Fleet, kept: Kept) -> None:
     fleet.playbook("backup", "-e", "what=config").ok()
     path = "etc/nginx/agentfleet/agent.conf"
-    dump = f"agentfleet-backup dump --what config --host edge1 | tar --extract --to-stdout --wildcards '*{path}'"
-    assert fleet.on(BACKUP, dump).ok().stdout == fleet.on("edge1", f"cat /{path}").ok().stdout
+    fleet.on(BACKUP, "agentfleet-backup dump --what config --host edge1 --to /var/tmp/edge1.tar").ok()
+    unpack = f"tar --extract --to-stdout --wildcards --file=/var/tmp/edge1.tar '*{path}' && rm /var/tmp/edge1.tar"
+    assert fleet.on(BACKUP, unpack).ok().stdout == fleet.on("edge1", f"cat /{path}").ok().stdout
 
 
 @dataclass(frozen=True)
