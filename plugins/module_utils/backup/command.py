@@ -189,7 +189,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def human(size: int) -> str:
-    number, units = float(size), ("B", "kB", "MB", "GB", "TB")
+    number, units = float(size), ["B", "kB", "MB", "GB", "TB"]
     while number >= 1000 and len(units) > 1:
         number, units = number / 1000, units[1:]
     return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
@@ -208,10 +208,12 @@ def listed(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result
             verified = "verified" if backup.notes.get(catalogue.VERIFIED) else "not verified"
             word = verified if entry["usable"] else "cannot be restored from here"
             lines.append(f"postgres  {backup.label}  {stamp(backup.stop)}  {human(backup.size)}  {word}")
-        if whole:
+        try:
             until = catalogue.resolve("latest", known, have, {}, bad).until
             document["until"] = until
             lines.append(f"postgres  any moment until {stamp(until or 0)}")
+        except BackupError as error:
+            lines.append(f"postgres  {error}")
     for snapshot in files.listed(settings):
         document[snapshot.what].append(asdict(snapshot))
         size = human(snapshot.size)
