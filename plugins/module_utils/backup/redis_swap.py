@@ -96,7 +96,8 @@ def put_back(places: Places, had_dump: bool) -> None:
     """
     live, aside = places.directory / places.dump, places.aside / places.dump
     if aside.exists():
-        again = places.directory / f".{places.dump}.again"
+        # Where it is the live one still, nothing happens, and the second name goes with what lies aside.
+        again = places.aside / f"{places.dump}.again"
         again.unlink(missing_ok=True)
         os.link(aside, again)
         again.replace(live)
