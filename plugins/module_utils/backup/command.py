@@ -348,6 +348,8 @@ def send(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
     return {"changed": True, "label": kept.label, "at": kept.at, "lines": []}
 
 
+# What is under way was begun by a timer, or by a controller that is gone: it comes to its end.
+WAIT_SECONDS = 3600
 ALONE = {"prepare", "run", "verify", "drill"}
 COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace, Tell], Result]] = {
     "prepare": prepare,
@@ -373,7 +375,7 @@ def main(words: Sequence[str], settings: Path | None = None) -> int:
     try:
         known = load(settings) if settings else load()
         if wanted.command in ALONE:
-            with alone():
+            with alone(seconds=WAIT_SECONDS):
                 told = COMMANDS[wanted.command](known, wanted, tell)
         else:
             told = COMMANDS[wanted.command](known, wanted, tell)
@@ -391,5 +393,6 @@ def answer(told: Result, wanted: argparse.Namespace) -> int:
             print(line)
     if not wanted.json:
         for line in failed:
-            print(f"agentfleet-backup: {line}", file=sys.stderr)
+            if line not in told["lines"]:
+                print(f"agentfleet-backup: {line}", file=sys.stderr)
     return 2 if failed else 0

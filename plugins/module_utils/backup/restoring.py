@@ -27,6 +27,8 @@ Result = dict[str, Any]
 Tell = Callable[[str], None]
 LOCK = Path("/run/agentfleet-restore.lock")
 INCOMING = STATE / "incoming"
+# One that a controller left behind comes to its end.
+WAIT_SECONDS = 3600
 # What Redis' restore calls the data that it keeps aside.
 RESTORE = "restore"
 
@@ -50,7 +52,8 @@ def arguments() -> argparse.ArgumentParser:
     command("redis", "Restore Redis in place from what the backup host sent; what was there is kept aside.")
     command("keep", "Keep what was restored, and remove what was there before.")
     command("put-back", "Have what was there before the restore answer again.")
-    command("stop", "Stop the services' workers, then their instances.")
+    stop = command("stop", "Stop the services' workers, then their instances.")
+    stop.add_argument("--address", action="append", default=[], help="where the services find their data now")
     command("start", "Start what was stopped: instances, then workers.")
     migrate = command("migrate", "Bring the database to what a release knows.")
     migrate.add_argument("--service", required=True)
@@ -130,7 +133,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Tell], Result]] = {
     "redis": redis,
     "keep": keep,
     "put-back": put_back,
-    "stop": lambda _wanted, tell: {"changed": True, **services.stop(tell)},
+    "stop": lambda wanted, tell: {"changed": True, **services.stop(wanted.address, tell)},
     "start": lambda _wanted, tell: {"changed": True, **services.start(tell)},
     "migrate": lambda wanted, tell: {"changed": True, **services.migrate(wanted.service, wanted.release, tell)},
 }
@@ -144,7 +147,7 @@ def main(words: Sequence[str]) -> int:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        with alone(LOCK):
+        with alone(LOCK, seconds=WAIT_SECONDS):
             told = COMMANDS[wanted.command](wanted, tell)
     except (BackupError, CommandError, RedisError) as error:
         told = {"changed": False, "failed": [str(error)]}

@@ -27,7 +27,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,62}")
 # How many words come after each verb.
 VERBS = {"about": 0, "config": 0, "redis": 0, "receive": 2, "manifest": 1, "archiver": 0, "restore-point": 1}
 OF_POSTGRES = frozenset({"manifest", "archiver", "restore-point"})
-USAGE = "agentfleet-backup-source knows: about, config, redis, receive WHAT SIZE, manifest NAME, archiver, restore-point NAME"
+USAGE = (
+    "agentfleet-backup-source knows: about, config, redis, receive WHAT SIZE, manifest NAME, archiver, "
+    "restore-point NAME"
+)
 
 
 class Refused(Exception):
