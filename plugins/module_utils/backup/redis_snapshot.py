@@ -53,7 +53,9 @@ def check(path: Path, descriptor: int | None = None) -> Checked:
     )
     said = done.stdout.decode(errors="replace")
     if done.returncode:
-        raise BackupError(f"{path} is no whole snapshot of Redis: {complaint(said)}")
+        why = complaint(said)
+        is_newer = "RDB format version" in why
+        raise BackupError(f"{path} is {'of a newer Redis' if is_newer else 'no whole snapshot of Redis'}: {why}")
     return counted(said)
 
 

@@ -138,6 +138,7 @@ def test_only_what_was_read_back_counts_and_times_are_utc():
             raw("aaaa", "2026-01-31T11:00:00Z", ["redis", "unfinished"]),
             raw("bbbb", "2026-01-31T12:00:00.250000189Z", whole("redis")),
             raw("dddd", "2026-01-31T14:00:00Z", ["manual"]),
+            raw("gggg", "2026-01-31T14:00:00Z", ["redis", "size=112", "sha256=aa"]),
             raw("ffff", "2026-01-31T14:00:00Z", None),
         ]
     )
