@@ -72,6 +72,7 @@ def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: M
         schema=schema_from(described.get("schema")),
         # What is gone back to was good, and is wanted at once.
         warm_tried=bool(request["by_identity"]),
+        pointed=bool(request["pointed"]),
     )
     python = str(described.get("python") or "")
     agents = []
@@ -162,6 +163,11 @@ def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts
     )
 
 
+def noted_point(plan: Mapping[str, Any]) -> list[str]:
+    """What the history says of a restore point, which is named as the deploy is."""
+    return ["restore point"] if any(step["action"] == "point" for step in plan["steps"]) else []
+
+
 def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the director is asked to carry out, of a plan and of who asks for what."""
     step = next((step for step in plan["steps"] if step["action"] == "rollout"), None)
@@ -194,7 +200,7 @@ def deploy_rollout(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[st
         "by": facts["by"],
         "where": facts["where"],
         "generation": int(facts["generation"]),
-        "notes": [f"without {host}" for host in plan["left_out"]],
+        "notes": [*(f"without {host}" for host in plan["left_out"]), *noted_point(plan)],
     }
 
 

@@ -80,7 +80,8 @@ class Request:
     """What is asked for. `artifact` tells whether the controller has it; `steps` are a canary's percents,
     `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end. `schema` is
     None of a release that does not say which migrations it knows. `warm_tried` has slots tried before users get them
-    even where they ran all the time: what is around them may have changed since they served.
+    even where they ran all the time: what is around them may have changed since they served. `pointed` tells whether the
+    database's log can be given a point to restore to.
     """
 
     release: str
@@ -93,6 +94,7 @@ class Request:
     follow: bool = True
     schema: Schema | None = None
     warm_tried: bool = False
+    pointed: bool = False
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,8 @@ def all_steps(
         steps.append(Step("prepare", install, slots={name: targets[name] for name in install}, undo=back))
     elif install:
         steps.append(Step("install", install, slots={name: targets[name] for name in install}))
+    if migrating and request.pointed and migrates_anew(edges, request.schema):
+        steps.append(Step("point", migrating))
     if migrating and request.schema and raises(request.schema, floor_of(edges)):
         # Before the migration: whatever becomes of it and of this controller, nobody goes back to what may not run.
         steps.append(Step("contract", edge_names, floor=request.schema.floor))
@@ -332,6 +336,16 @@ def all_steps(
     if retire:
         steps.append(Step("retire", tuple(retire), slots=retire, critical=False))
     return steps
+
+
+def migrates_anew(edges: Sequence[Edge], schema: Schema | None) -> bool:
+    """Whether a release has migrations that the current one does not know; what is not known counts as one."""
+    current = [edge for edge in edges if edge.current]
+    if not current:
+        # Before the first release there is nothing to go back to.
+        return False
+    known = current[0].schemas.get(str(current[0].current))
+    return schema is None or known is None or not set(schema.revisions) <= set(known.revisions)
 
 
 def complete_stages(agents: Sequence[Agent], targets: Targets, settled: Weights, request: Request) -> tuple[Stage, ...]:

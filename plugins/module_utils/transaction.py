@@ -22,6 +22,7 @@ TITLES = {
     "store": "Keep the artifact on the edge",
     "install": "Install the release into the idle slots",
     "prepare": "Install the release into the idle slots, start them and wait until they are ready",
+    "point": "Make a restore point in the database's log",
     "contract": "Note which migration the database will need its code to know",
     "migrate": "Migrate the database",
     "start": "Start the slots and wait until they are ready",

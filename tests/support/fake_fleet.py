@@ -262,10 +262,11 @@ class FakeFleet:
         asyncio.run(work())
 
 
-# All know both migrations; the second one's contract comes with release 2.
+# All know the first two migrations; the second one's contract and a third one come with release 2.
 SCHEMAS = {
-    release: {"revisions": ["0001", "0002"], "floor": floor}
-    for release, floor in (("1", ""), ("2", "0002"), ("3", "0002"))
+    "1": {"revisions": ["0001", "0002"], "floor": ""},
+    "2": {"revisions": ["0001", "0002", "0003"], "floor": "0002"},
+    "3": {"revisions": ["0001", "0002", "0003"], "floor": "0002"},
 }
 REQUEST = {
     "steps": "5,50,100",
@@ -275,6 +276,7 @@ REQUEST = {
     "disk_mb": 100,
     "artifact": True,
     "by_identity": True,
+    "pointed": True,
     "slots": [],
 }
 FACTS = {

@@ -124,6 +124,32 @@ def test_a_floor_is_noted_before_the_migration_that_raises_it_and_only_then() ->
         assert "contract" not in [step.action for step in plan.steps]
 
 
+@pytest.mark.parametrize(
+    ("knows", "brings", "pointed"),
+    [
+        (("0001",), ("0001", "0002"), True),
+        (("0001", "0002"), ("0001", "0002"), False),
+        (("0001", "0002"), ("0001",), False),
+        (None, ("0001",), True),
+        (("0001",), None, True),
+    ],
+)
+def test_a_point_is_made_before_migrations_that_are_new(
+    knows: tuple[str, ...] | None, brings: tuple[str, ...] | None, pointed: bool
+) -> None:
+    fleet = [agent("agent1")]
+    there = contracted("", knows=None if knows is None else Schema(knows), agent1="blue")
+    request = Request(NEW, schema=None if brings is None else Schema(brings), pointed=True)
+    steps = [step.action for step in make_plan(fleet, [there], request).steps]
+    assert ("point" in steps) is pointed
+    if pointed:
+        assert steps.index("point") == steps.index("migrate") - 1
+    assert "point" not in [step.action for step in make_plan(fleet, [there], replace(request, pointed=False)).steps]
+    # Before the first release there is nothing to go back to.
+    first = make_plan([agent("agent1", Slot())], [Edge("edge1", weights=weights(agent1=""))], request)
+    assert "point" not in [step.action for step in first.steps]
+
+
 def test_a_migration_that_what_serves_would_not_outlive_is_refused() -> None:
     fleet = [agent("agent1")]
     contracts = Schema(("0001", "0002", "0003"), "0002")

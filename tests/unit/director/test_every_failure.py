@@ -12,7 +12,7 @@ from fake_fleet import EDGE, FAULTS, FakeFleet, Fault
 from fake_haproxy import FakeHaproxy, FakeServer
 
 STRATEGIES = ("rolling", "blue_green", "canary")
-STEPS = ("overwrite", "store", "install", "contract", "migrate", "start", "rollout", "retire")
+STEPS = ("overwrite", "store", "install", "point", "contract", "migrate", "start", "rollout", "retire")
 WITHOUT_MIGRATION = ("overwrite", "store", "prepare", "rollout", "retire")
 
 
