@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.observation import o
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
+BACKUPS = Path("/var/lib/agentfleet/backup/state.json")
 DISKS = ("/", "/opt", "/var")
 
 
@@ -48,6 +50,7 @@ def observe(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "history": [],
         "certificate_days": None,
         "certificate": None,
+        "backup": None,
         "problems": [],
     }
     if wanted["agent"]:
@@ -55,6 +58,8 @@ def observe(wanted: Mapping[str, Any]) -> dict[str, Any]:
             seen["slots"] = slots(wanted["name"])
         except (CommandError, OSError) as error:
             seen["problems"].append(f"its slots cannot be read: {error}")
+    if wanted["backup"]:
+        seen["backup"] = {"now": time.time(), **backup_of(BACKUPS)}
     if wanted["edge"]:
         seen["certificate"] = certificate_of(Path(wanted["certificate"]), wanted["name"])
         seen["certificate_days"] = seen["certificate"] and seen["certificate"]["days"]
@@ -65,6 +70,15 @@ def observe(wanted: Mapping[str, Any]) -> dict[str, Any]:
         except (haproxy.HaproxyError, DirectorError) as error:
             seen["problems"].append(str(error))
     return seen
+
+
+def backup_of(path: Path) -> dict[str, Any]:
+    """How the backups and their rehearsal went last, as the backup host remembers it; nothing before the first."""
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def certificate_of(path: Path, service: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils import backup_view as backups
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, place_of
 
 # In this order in the table and the document; other groups are the user's own.
@@ -135,6 +136,7 @@ def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
     traffic = traffic_of(hosts)
     answered = shares(hosts, traffic)
     days = [int(host.seen["certificate_days"]) for host in hosts if host.seen.get("certificate_days") is not None]
+    kept = told(hosts, "backup") or {}
     certificates = [host.seen["certificate"] for host in hosts if host.seen.get("certificate")]
     return {
         "fleet": fleet,
@@ -155,7 +157,8 @@ def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
         "rollout": told(hosts, "rollout"),
         "certificate_days": min(days, default=None),
         "certificate": min(certificates, key=lambda certificate: int(certificate["days"]), default=None),
-        "last_backup_hours": None,
+        "last_backup_hours": backups.oldest_hours(kept),
+        "backups": backups.document(kept),
     }
 
 
@@ -190,6 +193,7 @@ def problems_of(host: Host, traffic: Traffic) -> Iterable[str]:
     kept = (host.seen.get("certificate") or {}).get("problem")
     if kept:
         yield f"no new certificate: {kept}; try again with: ansible-playbook playbooks/site.yml --limit edge"
+    yield from backups.problems(host.seen.get("backup") or {})
     if disk is not None and disk < DISK_MINIMUM_PERCENT:
         yield f"{disk} % of a disk is free; see: df -h"
 
@@ -205,7 +209,9 @@ def table(fleet: str, hosts: Sequence[Host]) -> list[str]:
     rows: list[tuple[str, ...]] = [HEADINGS]
     for host in hosts:
         rows += host_rows(host, slots_of(host, traffic), traffic, total)
-    return [headline(document), *under_way(document), "", *aligned(rows), *history_lines(told(hosts, "history") or [])]
+    kept = backups.lines(told(hosts, "backup") or {})
+    history = history_lines(told(hosts, "history") or [])
+    return [headline(document), *under_way(document), *kept, "", *aligned(rows), *history]
 
 
 def under_way(document: Seen) -> Iterable[str]:

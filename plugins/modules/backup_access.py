@@ -208,7 +208,18 @@ def know(path: Path, wanted: dict[str, Any], files: Files) -> None:
     files.have(path, access.known_hosts(before, wanted["known"]), 0o644)
 
 
+def refuse_another_key(path: Path, passphrase: str, repository: Path) -> None:
+    """What was kept can be read with the key alone that it was kept with: that one is not overwritten."""
+    kept = path.read_text().strip() if path.exists() else ""
+    if kept and kept != passphrase and (repository / "files/config").exists():
+        raise CommandError(
+            f"backup_key is not the one that the backups in {repository} were made with: set that one again, or move "
+            f"{repository} and {path} away to begin anew with another"
+        )
+
+
 def be_host(wanted: dict[str, Any], files: Files) -> dict[str, Any]:
+    refuse_another_key(SETTINGS / "key", wanted["passphrase"], Path(wanted["settings"]["repository"]))
     know(SETTINGS / "known_hosts", wanted, files)
     files.have(SETTINGS / "ssh_config", access.ssh_config(f"{SETTINGS}/ssh_key", f"{SETTINGS}/known_hosts"), 0o644)
     settings = wanted["settings"]

@@ -22,6 +22,10 @@ options:
     description: Whether the host is an edge, with balancer, certificate and release store.
     type: bool
     default: false
+  backup:
+    description: Whether the host keeps the fleet's backups.
+    type: bool
+    default: false
   certificate:
     description: The edge's certificate.
     type: path
@@ -86,6 +90,12 @@ certificate:
     renewing it, with C(since) when; null where there is none.
   type: dict
   returned: always
+backup:
+  description: >-
+    How each kind of backup, its rehearsal and the archiving of PostgreSQL's log went last, with C(now); null on a host
+    that keeps no backups.
+  type: dict
+  returned: always
 problems:
   description: What could not be observed, and what mends it.
   type: list
@@ -104,6 +114,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "agent": {"type": "bool", "default": False},
             "edge": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
             "certificate": {"type": "path", "default": "/etc/agentfleet/tls/agent.crt"},
             "socket": {"type": "path", "default": haproxy.SOCKET},
         },

@@ -52,12 +52,13 @@ def test_the_document_has_every_key_and_null_for_what_is_not_known():
         "certificate_days",
         "certificate",
         "last_backup_hours",
+        "backups",
     ]
     assert document["fleet"] == "lab"
     assert document["release"] == NEW, "what the edge noted"
     assert document["traffic"] == {OLD: 1.0}
     assert document["certificate_days"] == 364
-    assert document["lease"] is document["rollout"] is document["last_backup_hours"] is None
+    assert document["lease"] is document["rollout"] is document["last_backup_hours"] is document["backups"] is None
     assert document["hosts"][0] == {
         "name": "edge1",
         "groups": ["edge"],

@@ -168,7 +168,7 @@ def keep(kind: str, settings: Settings, wanted: str, tell: Tell) -> Result:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     heads = ("what", "label", "size", "stored", "seconds", "verified", "restorable until")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         if row.get("problem"):
             lines.append((str(row["what"]), str(row.get("label", "")), "", "", "", f"FAILED: {row['problem']}", ""))
@@ -189,7 +189,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def human(size: int) -> str:
-    number, units = float(size), ("B", "kB", "MB", "GB", "TB")
+    number, units = float(size), ["B", "kB", "MB", "GB", "TB"]
     while number >= 1000 and len(units) > 1:
         number, units = number / 1000, units[1:]
     return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
@@ -208,10 +208,12 @@ def listed(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result
             verified = "verified" if backup.notes.get(catalogue.VERIFIED) else "not verified"
             word = verified if entry["usable"] else "cannot be restored from here"
             lines.append(f"postgres  {backup.label}  {stamp(backup.stop)}  {human(backup.size)}  {word}")
-        if whole:
+        try:
             until = catalogue.resolve("latest", known, have, {}, bad).until
             document["until"] = until
             lines.append(f"postgres  any moment until {stamp(until or 0)}")
+        except BackupError as error:
+            lines.append(f"postgres  {error}")
     for snapshot in files.listed(settings):
         document[snapshot.what].append(asdict(snapshot))
         size = human(snapshot.size)
@@ -341,10 +343,13 @@ def send(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
         path = Path(directory) / wanted.what
         kept = files.dump(settings, wanted.label, wanted.what, path, wanted.host)
         with path.open("rb") as file:
-            run_program(source_command(settings.source(wanted.host), "receive", wanted.what), stdin=file)
+            words = ("receive", wanted.what, str(path.stat().st_size))
+            run_program(source_command(settings.source(wanted.host), *words), stdin=file)
     return {"changed": True, "label": kept.label, "at": kept.at, "lines": []}
 
 
+# What is under way was begun by a timer, or by a controller that is gone: it comes to its end.
+WAIT_SECONDS = 3600
 ALONE = {"prepare", "run", "verify", "drill"}
 COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace, Tell], Result]] = {
     "prepare": prepare,
@@ -370,7 +375,7 @@ def main(words: Sequence[str], settings: Path | None = None) -> int:
     try:
         known = load(settings) if settings else load()
         if wanted.command in ALONE:
-            with alone():
+            with alone(seconds=WAIT_SECONDS):
                 told = COMMANDS[wanted.command](known, wanted, tell)
         else:
             told = COMMANDS[wanted.command](known, wanted, tell)
@@ -388,5 +393,6 @@ def answer(told: Result, wanted: argparse.Namespace) -> int:
             print(line)
     if not wanted.json:
         for line in failed:
-            print(f"agentfleet-backup: {line}", file=sys.stderr)
+            if line not in told["lines"]:
+                print(f"agentfleet-backup: {line}", file=sys.stderr)
     return 2 if failed else 0

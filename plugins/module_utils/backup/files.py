@@ -294,9 +294,10 @@ def expire(settings: Settings, tell: Tell, keep: Collection[str] = ()) -> list[K
     repository = open_repository(settings, tell)
     kept = listed(settings)
     policy = settings.retention
+    # And all of the last two days, as of PostgreSQL.
     times = (("daily", policy.daily), ("weekly", policy.weekly), ("monthly", policy.monthly))
-    wanted = [f"--keep-{name}={number}" for name, number in times if number]
-    if not kept or not wanted:
+    wanted = ["--keep-within=2d", *(f"--keep-{name}={number}" for name, number in times if number)]
+    if not kept:
         return []
     # Each of ours has tags of its own; what belongs together is a host's, and of one name.
     words = ("forget", "--dry-run", "--json", f"--tag={WHOLE}", "--group-by=host,paths", *wanted)

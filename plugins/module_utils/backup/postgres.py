@@ -25,6 +25,8 @@ FULL_SECONDS = 6.5 * DAY
 PERCENT = re.compile(r"\((?:bundle [^,]+, )?[^,()]+, (\d+(?:\.\d+)?)%\)")
 # pgBackRest 2.46 and later look through one set alone.
 VERIFIES_ONE = (2, 49)
+# As one is taken away, nothing else goes with it.
+LOG_STAYS = "--repo1-retention-archive=9999999"
 Tell = Callable[[str], None]
 
 
@@ -179,7 +181,9 @@ def expire(settings: Settings, tell: Tell) -> list[str]:
     gone = retention.expired(known.backups, settings.retention)
     for label in gone:
         tell(f"postgres: taking away {label}, which is older than is kept")
-        ask("expire", f"--set={label}")
+        ask("expire", f"--set={label}", LOG_STAYS)
+    left = [backup for backup in known.backups if backup.label not in gone]
+    ask("expire", f"--repo1-retention-archive={retention.fulls_with_log(left, settings.retention)}")
     for path in MANIFESTS.glob("*.json"):
         if path.stem not in {backup.label for backup in known.backups} - set(gone):
             path.unlink()

@@ -18,13 +18,19 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres_restore import Cluster
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, alone
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import HOME, STATE
+from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
 Result = dict[str, Any]
 Tell = Callable[[str], None]
 LOCK = Path("/run/agentfleet-restore.lock")
 INCOMING = STATE / "incoming"
+# One that a controller left behind comes to its end.
+WAIT_SECONDS = 3600
+# What Redis' restore calls the data that it keeps aside.
+RESTORE = "restore"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -46,7 +52,8 @@ def arguments() -> argparse.ArgumentParser:
     command("redis", "Restore Redis in place from what the backup host sent; what was there is kept aside.")
     command("keep", "Keep what was restored, and remove what was there before.")
     command("put-back", "Have what was there before the restore answer again.")
-    command("stop", "Stop the services' workers, then their instances.")
+    stop = command("stop", "Stop the services' workers, then their instances.")
+    stop.add_argument("--address", action="append", default=[], help="where the services find their data now")
     command("start", "Start what was stopped: instances, then workers.")
     migrate = command("migrate", "Bring the database to what a release knows.")
     migrate.add_argument("--service", required=True)
@@ -91,25 +98,33 @@ def beside(wanted: argparse.Namespace, tell: Tell) -> Result:
 
 
 def redis(wanted: argparse.Namespace, tell: Tell) -> Result:
-    return {"changed": True, **redis_restore.restore(INCOMING / "redis", tell)}
+    """A restore that was begun and not kept is put back first: nobody wants what it had any more."""
+    redis_restore.put_back("", tell)
+    done = redis_restore.restore(INCOMING / "redis", RESTORE, tell)
+    return {"changed": True, "keys": done.keys}
+
+
+def of_both(of_postgres: Callable[[Cluster], bool], of_redis: Callable[[], bool]) -> Result:
+    """What is to be done for whatever of the two this host has; one that fails does not keep the other from it."""
+    found = cluster()
+    failed, changed = [], False
+    steps: list[Callable[[], bool]] = [*([lambda: of_postgres(found)] if found else ())]
+    if own().get("redis"):
+        steps.append(of_redis)
+    for step in steps:
+        try:
+            changed = step() or changed
+        except (BackupError, CommandError, RedisError) as error:
+            failed.append(str(error))
+    return {"changed": changed, "failed": failed}
 
 
 def keep(wanted: argparse.Namespace, tell: Tell) -> Result:
-    found = cluster()
-    changed = postgres_restore.keep(found) if found else False
-    return {"changed": redis_restore.keep() or changed}
+    return of_both(postgres_restore.keep, lambda: redis_restore.keep("", tell).changed)
 
 
 def put_back(wanted: argparse.Namespace, tell: Tell) -> Result:
-    """Both, whatever one of them comes to."""
-    found = cluster()
-    failed, changed = [], False
-    for one in (lambda: postgres_restore.put_back(found) if found else False, redis_restore.put_back):
-        try:
-            changed = one() or changed
-        except BackupError as error:
-            failed.append(str(error))
-    return {"changed": changed, "failed": failed}
+    return of_both(postgres_restore.put_back, lambda: redis_restore.put_back("", tell).changed)
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Tell], Result]] = {
@@ -118,7 +133,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Tell], Result]] = {
     "redis": redis,
     "keep": keep,
     "put-back": put_back,
-    "stop": lambda _wanted, tell: {"changed": True, **services.stop(tell)},
+    "stop": lambda wanted, tell: {"changed": True, **services.stop(wanted.address, tell)},
     "start": lambda _wanted, tell: {"changed": True, **services.start(tell)},
     "migrate": lambda wanted, tell: {"changed": True, **services.migrate(wanted.service, wanted.release, tell)},
 }
@@ -132,9 +147,9 @@ def main(words: Sequence[str]) -> int:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        with alone(LOCK):
+        with alone(LOCK, seconds=WAIT_SECONDS):
             told = COMMANDS[wanted.command](wanted, tell)
-    except BackupError as error:
+    except (BackupError, CommandError, RedisError) as error:
         told = {"changed": False, "failed": [str(error)]}
     failed = told.get("failed") or []
     if wanted.json:

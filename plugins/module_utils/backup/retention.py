@@ -21,6 +21,10 @@ def month(at: float) -> tuple[int, ...]:
     return datetime.fromtimestamp(at, UTC).timetuple()[:2]
 
 
+# So long all of them stay: what somebody made by hand before a change, and what a restore left behind.
+RECENT_SECONDS = 2 * 86400
+
+
 def kept(backups: Iterable[Backup], policy: Retention) -> set[str]:
     """Labels that stay, with all that they need."""
     newest = sorted(backups, key=lambda backup: backup.stop, reverse=True)
@@ -30,7 +34,7 @@ def kept(backups: Iterable[Backup], policy: Retention) -> set[str]:
         *chosen(fulls, policy.weekly, week),
         *chosen(fulls, policy.monthly, month),
         # Whatever the policy says: the newest one, and the newest that was looked through and found whole.
-        *newest[:1],
+        *[backup for backup in newest if backup.stop > newest[0].stop - RECENT_SECONDS],
         *[backup for backup in newest if backup.notes.get(VERIFIED) and not backup.broken][:1],
     ]
     return {label for backup in stay for label in (backup.label, *backup.needs)}
@@ -49,3 +53,12 @@ def expired(backups: Sequence[Backup], policy: Retention) -> list[str]:
     stay = kept(backups, policy)
     gone = [backup for backup in backups if backup.label not in stay]
     return [backup.label for backup in sorted(gone, key=lambda backup: (backup.type == "full", backup.stop))]
+
+
+def fulls_with_log(backups: Sequence[Backup], policy: Retention) -> int:
+    """How many of the newest full backups have the log from them to any moment since: those of the weeks that stay."""
+    fulls = sorted((backup for backup in backups if backup.type == "full"), key=lambda backup: -backup.stop)
+    if not fulls:
+        return 1
+    since = fulls[0].stop - max(policy.weekly, 1) * 7 * 86400
+    return sum(backup.stop >= since for backup in fulls)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,16 +76,23 @@ def fetch(source: Source, words: Sequence[str], to: IO[bytes] | int = subprocess
 
 
 @contextmanager
-def alone(path: Path = LOCK) -> Iterator[None]:
-    """One at a time; whoever is second is told so."""
+def alone(path: Path = LOCK, seconds: float = 0.0) -> Iterator[None]:
+    """One at a time; whoever is second waits for SECONDS, and is told so then."""
+    ends, told = time.monotonic() + seconds, False
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BackupError(
-                f"a backup or a drill is under way ({lock.read().strip() or 'unknown'}); wait for its end"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                lock.seek(0)
+                who = lock.read().strip() or "unknown"
+                if time.monotonic() > ends:
+                    raise BackupError(f"a backup or a drill is under way ({who}): wait for its end") from None
+                if not told:
+                    print(f"waiting for a backup or a drill that is under way ({who})", file=sys.stderr, flush=True)
+                    told = True
+                time.sleep(0.5)
         lock.truncate(0)
         lock.write(f"process {os.getpid()}\n")
         lock.flush()

@@ -42,11 +42,14 @@ def noted() -> list[str]:
         return []
 
 
-def stop(tell: Tell) -> dict[str, Any]:
-    """Stop them, and remember which ran; those that an earlier run stopped and nobody started again are among them."""
+def stop(addresses: Iterable[str], tell: Tell) -> dict[str, Any]:
+    """Stop them, and remember which ran; those that an earlier run stopped and nobody started again are among them.
+
+    ADDRESSES are where the data are now; `moved` says that some slot was made for others.
+    """
     known = names()
     if not known:
-        return {"units": []}
+        return {"units": [], "moved": False}
     units = ordered([*active(), *noted()], known)
     NOTE.parent.mkdir(parents=True, exist_ok=True)
     write(NOTE, json.dumps(units).encode(), 0o600)
@@ -55,7 +58,21 @@ def stop(tell: Tell) -> dict[str, Any]:
         if some:
             tell(f"stopping {', '.join(some)}")
             run(["systemctl", "stop", *some])
-    return {"units": units}
+    return {"units": units, "moved": moved(units, set(addresses))}
+
+
+def moved(units: Iterable[str], addresses: set[str], root: Path = ROOT) -> bool:
+    """Whether a slot of these units looks for its data at another address."""
+    for unit in units:
+        service, _at, instance = unit.partition("@")
+        slot = instance.partition(".")[0].partition("-")[0]
+        path = root / service.removesuffix("-worker") / "slots" / slot / "environment"
+        wanted = re.findall(
+            r'(?m)^AGENT_(?:DATABASE|REDIS)_HOST="?([^"\n]+)"?$', path.read_text() if path.exists() else ""
+        )
+        if addresses and not addresses.issuperset(wanted):
+            return True
+    return False
 
 
 def start(tell: Tell) -> dict[str, Any]:

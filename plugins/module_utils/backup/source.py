@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,16 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import config
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError, login_of
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
 
+INCOMING = Path("/var/lib/agentfleet/backup/incoming")
 SOURCE = Path("/etc/agentfleet/backup/source.json")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,62}")
 # How many words come after each verb.
-VERBS = {"about": 0, "config": 0, "redis": 0, "manifest": 1, "archiver": 0, "restore-point": 1}
+VERBS = {"about": 0, "config": 0, "redis": 0, "receive": 2, "manifest": 1, "archiver": 0, "restore-point": 1}
 OF_POSTGRES = frozenset({"manifest", "archiver", "restore-point"})
-USAGE = "agentfleet-backup-source knows: about, config, redis, manifest NAME, archiver, restore-point NAME"
+USAGE = (
+    "agentfleet-backup-source knows: about, config, redis, receive WHAT SIZE, manifest NAME, archiver, "
+    "restore-point NAME"
+)
 
 
 class Refused(Exception):
@@ -75,6 +80,26 @@ def redis(settings: Mapping[str, Any], to: IO[bytes]) -> None:
     redis_snapshot.write(login_of(settings["redis"]), to)
 
 
+def receive(what: str, size: str, stream: IO[bytes], directory: Path = INCOMING) -> None:
+    """Take what a restore needs: whole, where root alone reads it, or not at all."""
+    if what not in ("redis", "config") or not size.isdecimal():
+        raise Refused("receive: redis or config, and a size in bytes")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = directory / f".{what}.new"
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+            file.flush()
+            os.fsync(descriptor)
+            # A sender that was ended looks like one that is done.
+            if file.tell() != int(size):
+                raise BackupError(f"{file.tell()} of {size} bytes came")
+        new.replace(directory / what)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def of_postgres(verb: str, words: Sequence[str], settings: Mapping[str, Any], to: IO[bytes]) -> None:
     # Other sources have neither PostgreSQL nor what this needs.
     module = importlib.import_module(f"{__package__}.postgres_source")
@@ -94,6 +119,8 @@ def main(given: Sequence[str], to: IO[bytes] | None = None) -> int:
         settings = read_settings()
         if verb in OF_POSTGRES:
             of_postgres(verb, words, settings, to)
+        elif verb == "receive":
+            receive(words[0], words[1], sys.stdin.buffer)
         else:
             DO[verb](settings, to)
         to.flush()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.agentfleet.vm.plugins.filter import restore
 from ansible_collections.agentfleet.vm.plugins.module_utils import backup_access as access
+from ansible_collections.agentfleet.vm.plugins.module_utils import backup_view
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
     command,
     metrics,
@@ -88,6 +89,35 @@ def test_figures_are_what_prometheus_reads() -> None:
     # What is not known is no zero.
     assert not any("redis" in line for line in text)
     assert list(metrics.lines({}, None)) == []
+
+
+def test_status_tells_how_old_backups_are_and_what_is_wrong_with_them() -> None:
+    seen: dict[str, Any] = {"now": 100 * 3600.0, "postgres": {"at": 99.5 * 3600}, "redis": {"at": 97 * 3600.0}}
+    assert list(backup_view.lines(seen)) == ["backups  postgres 30 min ago, redis 3 h ago"]
+    assert backup_view.oldest_hours(seen) == 3.0
+    assert list(backup_view.problems(seen)) == []
+    assert list(backup_view.lines({"now": 1.0})) == ["backups  none yet"]
+    assert list(backup_view.problems({"now": 1.0})) == []
+    seen["postgres"] = {"at": 3600.0, "problem": "no room"}
+    seen["drill"] = {"at": 4 * 3600.0, "ok": False, "lines": ["a table differs"]}
+    seen["archive"] = {"waiting_seconds": 700.0, "waiting": 3}
+    told = "\n".join(backup_view.problems(seen))
+    assert "postgres is 4 days old" in told
+    assert "no room" in told
+    assert "a table differs" in told
+    assert "waited 700 s" in told
+    assert "drill  FAILED 4 days ago" in list(backup_view.lines(seen))
+
+
+def test_a_slot_that_looks_elsewhere_for_its_data_is_seen(tmp_path: Path) -> None:
+    slot = tmp_path / "agent/slots/blue"
+    slot.mkdir(parents=True)
+    (slot / "environment").write_text('AGENT_DATABASE_HOST="10.0.0.31"\nAGENT_REDIS_HOST="10.0.0.31"\n')
+    units = ["agent-worker@blue-1.service", "agent@blue-1.service"]
+    assert not services.moved(units, {"10.0.0.31"}, tmp_path)
+    assert services.moved(units, {"10.0.0.32"}, tmp_path)
+    assert services.moved(units, {"10.0.0.32", "10.0.0.31"}, tmp_path) is False
+    assert not services.moved([], {"10.0.0.32"}, tmp_path)
 
 
 def test_workers_stop_first_and_only_the_services_units() -> None:

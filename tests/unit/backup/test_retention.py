@@ -40,6 +40,20 @@ def test_a_year_keeps_days_weeks_and_months() -> None:
     assert len(left) < 25
 
 
+def test_all_of_the_last_two_days_stay() -> None:
+    hourly = [backup(f"20260101-{hour:02}0000F", hour * 3600.0) for hour in range(24 * 4)]
+    gone = retention.expired(hourly, Retention(daily=2, weekly=0, monthly=0))
+    left = [one.stop for one in hourly if one.label not in gone]
+    assert left[-48:] == [one.stop for one in hourly[-48:]]
+
+
+def test_the_log_stays_with_the_weeks_that_stay() -> None:
+    fulls = [backup(f"{number}F", number * 7 * DAY) for number in range(1, 20)]
+    assert retention.fulls_with_log(fulls, Retention(weekly=4)) == 5
+    assert retention.fulls_with_log(fulls[:2], Retention(weekly=4)) == 2
+    assert retention.fulls_with_log([], Retention()) == 1
+
+
 policies = some.builds(Retention, some.integers(0, 10), some.integers(0, 6), some.integers(0, 14))
 
 
