@@ -71,10 +71,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.agentfleet.vm.plugins.module_utils import installation
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import redis_restore
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_restore import Outcome
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
-from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
 
 def carried_out(wanted: dict[str, Any], steps: list[str]) -> Outcome:
@@ -109,7 +107,7 @@ def main() -> None:
             outcome = redis_restore.foreseen(module.params["state"], module.params["name"], module.params["rdb"])
         else:
             outcome = carried_out(module.params, steps)
-    except (BackupError, RedisError, CommandError, installation.HostError, OSError) as error:
+    except (BackupError, installation.HostError, OSError) as error:
         module.fail_json(msg=str(error), steps=steps)
     module.exit_json(changed=outcome.changed, keys=outcome.keys, aside=outcome.aside, steps=steps)
 

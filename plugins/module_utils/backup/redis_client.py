@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
+
 Reply = str | int | list["Reply"] | None
 # Role redis makes both: a user that may have a snapshot made and ask how it goes, and its password, on each host anew.
 USER = "agentfleet-backup"
@@ -17,7 +19,7 @@ PASSWORD_FILE = Path("/etc/redis/agentfleet/backup-password")
 AUTHORITY = Path("/etc/ssl/certs/agentfleet-fleet.pem")
 
 
-class RedisError(Exception):
+class RedisError(BackupError):
     """What Redis refused, in its own words, or why it does not answer."""
 
 

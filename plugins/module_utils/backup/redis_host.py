@@ -21,8 +21,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client 
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_snapshot import Checked
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_swap import Places
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
-from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError, run, systemctl
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, run
 
 CONFIGS = (Path("/etc/redis/agentfleet.conf"), Path("/etc/redis/redis.conf"))
 UNIT, LOADER = "redis-server.service", "agentfleet-redis-load.service"
@@ -94,6 +93,10 @@ def rewritten(info: Mapping[str, str]) -> bool:
     return True
 
 
+def systemctl(*words: str) -> str:
+    return run(["systemctl", "--no-ask-password", *words]).strip()
+
+
 def waited(ready: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + WAIT_SECONDS
     while not ready():
@@ -105,7 +108,7 @@ def waited(ready: Callable[[], bool], what: str) -> None:
 def start(config: Mapping[str, str]) -> Checked:
     """Have Redis run; how many keys it has."""
     # It may have been started too often before.
-    with contextlib.suppress(CommandError):
+    with contextlib.suppress(BackupError):
         systemctl("reset-failed", UNIT)
     systemctl("start", UNIT)
     return counted(login(config), UNIT)
@@ -113,7 +116,7 @@ def start(config: Mapping[str, str]) -> Checked:
 
 def counted(login: Login, unit: str) -> Checked:
     def loaded() -> bool:
-        if systemctl("show", "--property=ActiveState", "--value", unit).strip() in ("failed", "inactive"):
+        if systemctl("show", "--property=ActiveState", "--value", unit) in ("failed", "inactive"):
             raise BackupError(f"{unit} ended while it read its data; see journalctl -u {unit}")
         try:
             with Redis(login) as redis:
@@ -141,7 +144,7 @@ def make_ready(rdb: Path, places: Places, config: Mapping[str, str], wanted: Che
         try:
             write_log(places, config, wanted)
         finally:
-            with contextlib.suppress(CommandError):
+            with contextlib.suppress(BackupError):
                 systemctl("stop", LOADER)
         redis_swap.mark(places.new / places.log)
     disk.sync(places.new)
@@ -158,7 +161,7 @@ def write_log(places: Places, config: Mapping[str, str], wanted: Checked) -> Non
     properties = ("--property=KillSignal=SIGKILL", "--property=UMask=0027")
     unit = ("--collect", f"--unit={LOADER}", "--uid=redis", "--gid=redis", *properties)
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    run("systemd-run", "--quiet", *unit, "/usr/bin/redis-server", *words)
+    run(["systemd-run", "--quiet", *unit, "/usr/bin/redis-server", *words])
     there = counted(Login(path=str(path)), LOADER)
     if loss(wanted, there):
         raise BackupError(f"reading the snapshot: {loss(wanted, there)}")
@@ -175,5 +178,5 @@ def write_log(places: Places, config: Mapping[str, str], wanted: Checked) -> Non
 
 def stop() -> None:
     systemctl("stop", UNIT)
-    with contextlib.suppress(CommandError):
+    with contextlib.suppress(BackupError):
         systemctl("stop", LOADER)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import disk
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import redis_swap
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_host import (
     loss,
     make_ready,
@@ -31,7 +30,6 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_host im
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_snapshot import Checked, check
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_swap import Places
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
-from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
 RECORD = Path("/var/lib/agentfleet/redis-restore.json")
 LOCK = Path("/run/lock/agentfleet-redis-restore.lock")
@@ -195,7 +193,7 @@ def restore(rdb: Path, name: str, tell: Tell) -> Outcome:
         except BaseException as error:
             try:
                 undo(record, config)
-            except (BackupError, RedisError, CommandError, OSError) as second:
+            except (BackupError, OSError) as second:
                 raise BackupError(
                     f"{error}; and putting back what was there failed: {second}; try again with state: put_back"
                 ) from error
@@ -210,7 +208,7 @@ def named(record: Record, name: str) -> Record:
     return record
 
 
-def put_back(name: str, tell: Tell) -> Outcome:
+def put_back(name: str = "", tell: Tell = print) -> Outcome:
     """Redis has what it had before the restore NAME, or before whichever there was."""
     config = settings()
     with alone():
@@ -223,7 +221,7 @@ def put_back(name: str, tell: Tell) -> Outcome:
         return Outcome(True)
 
 
-def keep(name: str, tell: Tell) -> Outcome:
+def keep(name: str = "", tell: Tell = print) -> Outcome:
     """The restored data stay, and what was there before is removed."""
     config = settings()
     with alone():
