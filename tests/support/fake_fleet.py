@@ -185,6 +185,9 @@ class FakeFleet:
         return gone if kind == CUT_OFF else done
 
     def on_agent(self, step: Mapping[str, Any], host: str, release: str) -> dict[str, Any]:
+        if step["action"] == "point":
+            # Made on another host, and none of the agents' own.
+            return {"changed": True}
         name = step["slots"].get(host, "")
         slot = self.hosts[host].slots[name]
         serves = self.haproxy.servers[f"{host}-{name}-1"].weight

@@ -42,7 +42,7 @@ def test_preflight_knows_which_roles_site_gives_to_whom():
     for play in plays():
         roles = [entry["role"].removeprefix("agentfleet.vm.") for entry in play.get("roles", [])]
         if roles:
-            given[play["hosts"]] = tuple(roles)
+            given[play["hosts"]] = (*given.get(play["hosts"], ()), *roles)
     assert given == {group: roles for group, roles in ROLES_OF_GROUPS.items() if roles}
 
 

@@ -82,6 +82,7 @@ def request(**more: Any) -> dict[str, Any]:
         "allow_unreachable": False,
         "follow": True,
         "by_identity": True,
+        "pointed": False,
         "slots": [],
         "hosts": ["edge1", "agent1", "agent2"],
     } | more
