@@ -80,8 +80,8 @@ class Request:
     """What is asked for. `artifact` tells whether the controller has it; `steps` are a canary's percents,
     `batch` is how many hosts a rolling deploy moves at a time, `follow` whether anybody waits for the end. `schema` is
     None of a release that does not say which migrations it knows. `warm_tried` has slots tried before users get them
-    even where they ran all the time: what is around them may have changed since they served. `pointed` tells whether the
-    database's log can be given a point to restore to.
+    even where they ran all the time: what is around them may have changed since they served. `pointed` tells whether
+    the database's log can be given a point to restore to.
     """
 
     release: str

@@ -16,7 +16,7 @@ SECRETS = {
     "agent_api_key": "0-secret-api-key",
     "agent_database_password": "0-secret-database",
     "agent_redis_password": "0-secret-redis",
-    "backup_key": "0-secret-redis",
+    "backup_key": "0-secret-backup",
     "agent_model_key": "0-secret-model",
 }
 SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
