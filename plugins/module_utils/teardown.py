@@ -52,6 +52,11 @@ FLEET_UNITS = {
     "prometheus.service": DROP_IN.format("prometheus"),
     "prometheus-node-exporter.service": DROP_IN.format("prometheus-node-exporter"),
     "agentfleet-director.service": "/etc/systemd/system/agentfleet-director.service",
+    **{
+        f"agentfleet-{unit}": f"/etc/systemd/system/agentfleet-{unit}"
+        for name in ("backup", "drill", "backup-watch")
+        for unit in (f"{name}.timer", f"{name}.service")
+    },
     "haproxy.service": DROP_IN.format("haproxy"),
 }
 FLEET_FILES = (
@@ -62,15 +67,24 @@ FLEET_FILES = (
     *("/etc/haproxy/errors/problem-*.http", "/etc/haproxy/agentfleet-route-key", "/var/lib/haproxy/server-state*"),
     "/var/lib/haproxy/agentfleet",
     *("/usr/local/bin/agentfleet-director", BALANCER, SITES),
+    *("/etc/systemd/system/agentfleet-backup*", "/etc/systemd/system/agentfleet-drill.*"),
+    *("/usr/local/bin/agentfleet-backup", "/etc/sudoers.d/agentfleet-backup", "/var/lib/agentfleet-backup"),
+    "/var/lib/prometheus/node-exporter/agentfleet_backup.prom",
+    "/etc/postgresql-common/createcluster.d/agentfleet-backup.conf",
     *("/etc/systemd/journald.conf.d/10-agentfleet.conf", "/etc/systemd/timesyncd.conf.d/10-agentfleet.conf"),
     *("/etc/sysctl.d/60-agentfleet.conf", "/etc/sysctl.d/60-agentfleet-redis.conf"),
     *("/etc/apt/apt.conf.d/60agentfleet", "/etc/apt/apt.conf.d/60agentfleet-docker"),
 )
+# What sends PostgreSQL's log to where it is kept.
+ARCHIVE = "/etc/postgresql/*/main/conf.d/20-agentfleet-backup.conf"
+KEYS = "/var/lib/postgresql/.ssh/authorized_keys"
+REPOSITORY = "/var/backups/agentfleet"
 SSH = "/etc/ssh/sshd_config.d/10-agentfleet.conf"
 DOCKER = ("/etc/docker/daemon.json", "/etc/apt/apt.conf.d/60agentfleet-docker")
 PEOPLE = "/etc/sudoers.d/agentfleet"
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 POSTGRES_FILES = (
+    ARCHIVE,
     *("/etc/postgresql/*/main/conf.d/10-agentfleet.conf", "/etc/systemd/system/postgresql@.service.d/agentfleet.conf"),
     *("/etc/postgresql-common/createcluster.d/agentfleet.conf", HBA, "/etc/postgresql/*/main/agentfleet.pem"),
     *("/etc/systemd/system/postgres-analyze.service", "/etc/systemd/system/postgres-analyze.timer"),
@@ -97,7 +111,7 @@ FLEET_EMPTY = (
 
 EVERYTHING = (
     *(*OWN_FILES, *OWN_EMPTY, *FLEET_FILES, *POSTGRES_FILES, *REDIS_FILES, *LAST_FILES, *FLEET_EMPTY, *DOCKER),
-    *(SSH, PEOPLE, *(f"{directory}/{form}" for directory, form in NAMED)),
+    *(SSH, PEOPLE, KEYS, REPOSITORY, *(f"{directory}/{form}" for directory, form in NAMED)),
 )
 
 
@@ -124,6 +138,8 @@ class Found:
     # Sites of others that Nginx would go on serving.
     other_sites: tuple[str, ...] = ()
     user: bool = False
+    # Whether there is the user that the backup host comes as.
+    backup_user: bool = False
     containers: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     other_containers: bool = False
@@ -153,6 +169,7 @@ class Plan:
 
 
 Part = tuple[list[Step], list[str]]
+BACKUP_USER = "agentfleet-backup"
 SSH_RULE = f"{firewall.MARK}: ssh"
 
 
@@ -277,11 +294,15 @@ def _edge(found: Found, _wish: Wish) -> Part:
 def _fleet(found: Found, _wish: Wish) -> Part:
     """What services share, with the last of them."""
     steps = _stop(found, (unit for unit, path in FLEET_UNITS.items() if path in found.paths))
+    steps += [Step("remove user", BACKUP_USER)] if found.backup_user else []
     steps += _remove(found, (path for path in FLEET_FILES if path not in DOCKER))
+    steps += [Step("forget key", path) for path in _matching(found.paths, (KEYS,)) if path in found.ours]
     steps += [*_remove(found, [SSH]), *([Step("reload", "ssh.service")] if SSH in found.paths else [])]
     stays = (
         ["people's accounts stay, and /etc/sudoers.d/agentfleet: they are a way in"] if PEOPLE in found.paths else []
     )
+    if REPOSITORY in found.paths:
+        stays.append(f"the backups stay in {REPOSITORY}, and backup_key reads them: keep it")
     return steps, stays
 
 
@@ -294,6 +315,9 @@ def _data_host(found: Found, wish: Wish) -> Part:
             stays.append(f"PostgreSQL goes on as it is for what is not ours: {', '.join(found.other_databases)}")
             for part in _matching(found.paths, (f"{HBA}/2-{{}}.conf",), wish.service):
                 steps += [Step("assemble", "postgres"), Step("remove", part)]
+            # Its log would wait for ever for somebody to take it.
+            archive = _remove(found, (ARCHIVE,))
+            steps += [*archive, Step("reload", "postgresql@*.service")] if archive else []
         else:
             steps += _stop(found, _matching(found.active | found.enabled, POSTGRES_UNITS))
             steps += [Step("restore", path) for path in sorted(found.ours) if path.endswith("/pg_hba.conf")]

@@ -85,7 +85,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.agentfleet.vm.plugins.module_utils import containers, disk, firewall, installation, teardown
+from ansible_collections.agentfleet.vm.plugins.module_utils import (
+    backup_access,
+    containers,
+    disk,
+    firewall,
+    installation,
+    teardown,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SERVICE_NAME, Service
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError, run, systemctl
 from ansible_collections.agentfleet.vm.plugins.module_utils.teardown import Found, Plan, Step, Wish
@@ -179,17 +186,38 @@ def bears_mark(path: str) -> bool:
         return False
 
 
-def has_user(name: str) -> bool:
-    """Whether the service's user is there, as role agent makes it; another of that name is somebody's."""
+def has_user(name: str, home: str = "/nonexistent") -> bool:
+    """Whether the user is there as our roles make it; another of that name is somebody's."""
     with contextlib.suppress(KeyError):
-        return pwd.getpwnam(name).pw_dir == "/nonexistent"
+        return pwd.getpwnam(name).pw_dir == home
     return False
+
+
+def bears_key(path: str) -> bool:
+    """Whether somebody's keys have ours among them."""
+    try:
+        return any(line.endswith(f" {backup_access.MARK}") for line in Path(path).read_text().splitlines())
+    except OSError:
+        return False
+
+
+def forget_key(path: str) -> None:
+    """The keys without ours; a file that had no other goes."""
+    before = Path(path)
+    others = [line for line in before.read_text().splitlines() if not line.endswith(f" {backup_access.MARK}")]
+    if others:
+        kept = before.stat()
+        disk.write(before, "".join(f"{line}\n" for line in others).encode(), kept.st_mode & 0o777)
+        os.chown(before, kept.st_uid, kept.st_gid)
+    else:
+        before.unlink()
 
 
 def observe(wanted: Mapping[str, Any]) -> Found:
     service = wanted["name"]
     active = unit_names("list-units", "--all", "--state=active,activating,failed")
     shared = [teardown.NGINX, teardown.HAPROXY, *glob.glob("/etc/postgresql/*/main/pg_hba.conf")]
+    keys = [teardown.KEYS] if bears_key(teardown.KEYS) else []
     # Debian's own link is no site of anybody's.
     sites = [*glob.glob("/etc/nginx/sites-enabled/*"), *glob.glob("/etc/nginx/conf.d/*.conf")]
     data = [*glob.glob("/var/lib/postgresql/*/main"), *glob.glob("/var/lib/redis")]
@@ -198,9 +226,10 @@ def observe(wanted: Mapping[str, Any]) -> Found:
         paths=frozenset(path for path in expand(teardown.EVERYTHING, service) if not holds_mount(path, mounts)),
         active=active,
         enabled=unit_names("list-unit-files", "--state=enabled"),
-        ours=frozenset(path for path in shared if bears_mark(path)),
+        ours=frozenset([*keys, *(path for path in shared if bears_mark(path))]),
         other_sites=tuple(path for path in sorted(sites) if path != "/etc/nginx/sites-enabled/default"),
         user=has_user(service),
+        backup_user=has_user(teardown.BACKUP_USER, "/var/lib/agentfleet-backup"),
         data=tuple(data),
         **of_postgres(wanted, active),
         **of_docker(service),
@@ -338,6 +367,7 @@ def actions(service: str) -> dict[str, Callable[[str], object]]:
         "restore": restore,
         "assemble": assemble(service),
         "remove user": remove_user,
+        "forget key": forget_key,
         "remove container": lambda name: containers.docker("rm", "--force", name),
         "remove image": lambda name: containers.docker("image", "rm", "--force", name),
         "drop database": lambda name: psql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)"),

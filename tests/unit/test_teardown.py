@@ -56,11 +56,17 @@ DATA = Found(
             *("/etc/postgresql/17/main/agentfleet", "/etc/postgresql/17/main/agentfleet/2-shop.conf"),
             *("/etc/postgresql/17/main/conf.d/10-agentfleet.conf", "/etc/systemd/system/postgres-analyze.timer"),
             *("/etc/redis/agentfleet", "/etc/redis/agentfleet/2-shop.acl", "/etc/redis/agentfleet.conf"),
+            *("/etc/postgresql/17/main/conf.d/20-agentfleet-backup.conf", "/var/lib/postgresql/.ssh/authorized_keys"),
+            *("/etc/systemd/system/agentfleet-backup.timer", "/usr/local/bin/agentfleet-backup"),
+            *("/var/backups/agentfleet", "/var/lib/agentfleet-backup"),
         }
     ),
-    active=frozenset({"postgresql@17-main.service", "redis-server.service", "postgres-analyze.timer"}),
-    enabled=frozenset({"postgresql.service", "redis-server.service"}),
-    ours=frozenset({"/etc/postgresql/17/main/pg_hba.conf"}),
+    active=frozenset(
+        {"postgresql@17-main.service", "redis-server.service", "postgres-analyze.timer", "agentfleet-backup.timer"}
+    ),
+    enabled=frozenset({"postgresql.service", "redis-server.service", "agentfleet-backup.timer"}),
+    ours=frozenset({"/etc/postgresql/17/main/pg_hba.conf", "/var/lib/postgresql/.ssh/authorized_keys"}),
+    backup_user=True,
     databases=("shop",),
     roles=("shop",),
     firewall=WALL,
@@ -85,7 +91,9 @@ def after(found: Found, step: Step) -> Found:
         case "restore":
             return replace(found, ours=found.ours - {what})
         case "remove user":
-            return replace(found, user=False)
+            return replace(found, backup_user=False) if what == teardown.BACKUP_USER else replace(found, user=False)
+        case "forget key":
+            return replace(found, ours=found.ours - {what})
         case "delete rule":
             return replace(found, firewall=replace(found.firewall, rules=rest))
         case "disable":
@@ -205,8 +213,22 @@ def test_postgresql_with_anothers_database_goes_on():
 
 @pytest.mark.parametrize("wish", [LAST, replace(LAST, delete_data=True)])
 def test_backups_are_never_touched(wish):
-    catalogue = [*teardown.EVERYTHING, *(line for found in (AGENT, EDGE, DATA) for line in lines(found, wish))]
-    assert not [line for line in catalogue if "backup" in line or "pgbackrest" in line]
+    touched = [line for found in (AGENT, EDGE, DATA) for line in lines(found, wish)]
+    assert not [line for line in touched if "/var/backups" in line or "pgbackrest" in line]
+    assert any("backup_key" in line for line in decide(DATA, wish).stays)
+
+
+def test_what_makes_backups_goes_with_the_last_service():
+    steps = lines(DATA, LAST)
+    assert steps.index("stop agentfleet-backup.timer") < steps.index("remove /usr/local/bin/agentfleet-backup")
+    assert {"remove user agentfleet-backup", "forget key /var/lib/postgresql/.ssh/authorized_keys"} <= set(steps)
+    assert not [line for line in lines(DATA, ONE_OF_TWO) if "backup" in line]
+
+
+def test_a_database_that_goes_on_waits_for_nobody_to_take_its_log():
+    steps = lines(replace(DATA, other_databases=("books",)), LAST)
+    gone = steps.index("remove /etc/postgresql/17/main/conf.d/20-agentfleet-backup.conf")
+    assert steps[gone + 1] == "reload postgresql@*.service"
 
 
 def test_services_are_known_by_what_lies_where():

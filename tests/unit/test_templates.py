@@ -19,6 +19,8 @@ SECRETS = {
     "backup_key": "0-secret-backup",
     "agent_model_key": "0-secret-model",
 }
+# pgBackRest takes its passphrase from its configuration alone; who writes it shows neither the file nor a difference.
+KEEPS = {"backup/templates/pgbackrest.conf.j2": "backup_key"}
 SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 
 # Redis knows no comments in a file of users; an HTTP answer is sent as it is; a part is included by a file with a head.
@@ -143,7 +145,7 @@ def test_it_renders_whole(template, variant):
     for left_over in ("{{", "{%", "{#", "None", "Undefined", "hostvars", "[]", "{}"):
         assert left_over not in text, text
     for name, secret in SECRETS.items():
-        assert secret not in text, name
+        assert (secret in text) is (name == KEEPS.get(template)), name
 
 
 @pytest.mark.parametrize("template", [str(path) for path in TEMPLATES if str(path) not in WITHOUT_HEAD])

@@ -272,7 +272,7 @@ def publish(settings: Settings) -> None:
 def plan(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
     """What a restore begins with; raises where there is nothing to begin with."""
     if wanted.what != "postgres":
-        snapshot = find(files.listed(settings), wanted.to, wanted.what, wanted.host or settings.redis)
+        snapshot = find(files.listed(settings), wanted.to, wanted.what, wanted.host)
         return {
             "changed": False,
             **asdict(snapshot),
@@ -341,7 +341,8 @@ def send(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
     """Through SSH, by the key that fetches; the other end keeps it where root alone reads it."""
     with tempfile.TemporaryDirectory(dir=state.FILE.parent) as directory:
         path = Path(directory) / wanted.what
-        kept = files.dump(settings, wanted.label, wanted.what, path, wanted.host)
+        # There is one Redis, whatever its host was called when it was kept.
+        kept = files.dump(settings, wanted.label, wanted.what, path, "" if wanted.what == "redis" else wanted.host)
         with path.open("rb") as file:
             words = ("receive", wanted.what, str(path.stat().st_size))
             run_program(source_command(settings.source(wanted.host), *words), stdin=file)
