@@ -137,7 +137,7 @@ def backup_sources(names: Iterable[str], hostvars: Mapping[str, Any], host: str)
     sources = []
     for name in names:
         groups = hostvars[name]["group_names"]
-        what = ["config", *(group for group in ("postgres", "redis") if group in groups)]
+        what = ["config", *(group for group in ("postgres", "redis", "agents") if group in groups)]
         reached = {"address": fleet_address(name, hostvars), "port": int(hostvars[name].get("ansible_port", 22))}
         sources.append({"host": str(name), **reached, "local": name == host, "what": what})
     return sources

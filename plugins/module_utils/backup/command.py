@@ -380,7 +380,7 @@ def main(words: Sequence[str], settings: Path | None = None) -> int:
                 told = COMMANDS[wanted.command](known, wanted, tell)
         else:
             told = COMMANDS[wanted.command](known, wanted, tell)
-    except BackupError as error:
+    except (BackupError, OSError) as error:
         told = {"changed": False, "failed": [str(error)], "lines": []}
     return answer(told, wanted)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import json
 import os
@@ -30,9 +31,9 @@ LEFT_OUT = re.compile(
 
 
 def below(paths: Iterable[str]) -> list[str]:
-    """Every path at and below PATHS, once and in order; directories are not followed through links."""
+    """Every path at and below PATHS, which may have stars, once and in order; links to directories are not followed."""
     found: set[str] = set()
-    for path in paths:
+    for path in (one for pattern in paths for one in glob.glob(pattern)):
         top = os.path.abspath(path)
         if not os.path.lexists(top) or LEFT_OUT.fullmatch(top):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Backup, Target, stamp
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres import Tell
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, fetch, run
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import Settings
 
 
@@ -121,8 +122,21 @@ def look_into(settings: Settings, copy: scratch.Copy) -> tuple[list[str], bool]:
     except BackupError as error:
         lines.append(f"damaged: {error}")
         good = False
-    told, fine = read_checks(settings.read_checks, copy)
-    return [*lines, *told], good and fine
+    own, silent = of_releases(settings)
+    told, fine = read_checks([*settings.read_checks, *own], copy)
+    return [*lines, *told, *silent], good and fine
+
+
+def of_releases(settings: Settings) -> tuple[list[Mapping[str, str]], list[str]]:
+    """The queries of the services' newest releases, from an agent host that can be asked; and why there are none."""
+    silent: list[str] = []
+    for source in settings.sources:
+        if "agents" in source.what:
+            try:
+                return list(json.loads(fetch(source, ["read-checks"]))), []
+            except BackupError as error:
+                silent = [f"what the release would read was not tried: {error}"]
+    return [], silent
 
 
 def read_checks(checks: Sequence[Mapping[str, str]], copy: scratch.Copy) -> tuple[list[str], bool]:
@@ -130,6 +144,9 @@ def read_checks(checks: Sequence[Mapping[str, str]], copy: scratch.Copy) -> tupl
     for check in checks:
         connection = postgres_source.connect(check["database"], copy.port, copy.sockets)
         try:
+            if not postgres_source.counts(connection):
+                # Provisioned, and nothing deployed yet.
+                continue
             rows = postgres_source.ask(connection, check["query"])
             lines.append(f"{check['name']} reads {len(rows)} rows")
         except Exception as error:

@@ -25,7 +25,6 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.disk import sync, wr
 
 NOTE = STATE / "restore-postgres.json"
 ANSWER_SECONDS = 3600
-UNREACHED = "recovery ended before configured recovery target was reached"
 Tell = Callable[[str], None]
 
 
@@ -137,12 +136,11 @@ def start(cluster: Cluster, target: Target, began: float, tell: Tell) -> bool:
         return True
     except BackupError as error:
         said = said_since(cluster, began)
-        if target.type != "time" or UNREACHED not in said:
+        if target.type != "time" or scratch.UNREACHED not in said:
             why = [line for line in said.splitlines() if "FATAL" in line or "PANIC" in line]
             raise BackupError(f"the restored data do not come up: {why[-1] if why else error}") from error
     tell("postgres: nothing was written after that moment; all of the log is taken")
-    with (cluster.data / "postgresql.auto.conf").open("a") as file:
-        file.write("recovery_target_time = ''\n")
+    scratch.take_all(cluster.data)
     run(["systemctl", "start", cluster.unit])
     await_writes(cluster)
     return False

@@ -54,9 +54,14 @@ def connect(database: str, port: int, sockets: str = SOCKETS) -> Any:
 
 
 def ask(connection: Any, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall())
+    import psycopg2
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+    except psycopg2.Error as error:
+        raise BackupError(f"PostgreSQL refused: {str(error).strip().splitlines()[0]}") from error
 
 
 def databases(port: int, sockets: str = SOCKETS) -> list[str]:

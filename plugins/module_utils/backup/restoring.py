@@ -114,7 +114,7 @@ def of_both(of_postgres: Callable[[Cluster], bool], of_redis: Callable[[], bool]
     for step in steps:
         try:
             changed = step() or changed
-        except (BackupError, CommandError, RedisError) as error:
+        except (BackupError, CommandError, RedisError, OSError) as error:
             failed.append(str(error))
     return {"changed": changed, "failed": failed}
 
@@ -149,7 +149,7 @@ def main(words: Sequence[str]) -> int:
     try:
         with alone(LOCK, seconds=WAIT_SECONDS):
             told = COMMANDS[wanted.command](wanted, tell)
-    except (BackupError, CommandError, RedisError) as error:
+    except (BackupError, CommandError, RedisError, OSError) as error:
         told = {"changed": False, "failed": [str(error)]}
     failed = told.get("failed") or []
     if wanted.json:

@@ -29,6 +29,8 @@ AS_BEFORE = {
     "max_locks_per_xact": "max_locks_per_transaction",
 }
 START_SECONDS = 3600
+# What PostgreSQL says where no transaction of the log is later than the moment.
+UNREACHED = "recovery ended before configured recovery target was reached"
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,12 @@ def restored(target: Target, version: str, size: int, home: Path = HOME) -> Iter
     config.write_text(config_for(home / "data", CONFIG.read_text()))
     try:
         ask("restore", *words_of(target), "--archive-mode=off", config=config)
-        yield start(version, home)
+        yield start(version, home, target)
     finally:
         discard(version, home)
 
 
-def start(version: str, home: Path) -> Copy:
+def start(version: str, home: Path, target: Target) -> Copy:
     data, log = home / "data", home / "log"
     hba, ident = home / "hba.conf", home / "ident.conf"
     hba.write_text("local all postgres peer\n")
@@ -122,14 +124,32 @@ def start(version: str, home: Path) -> Copy:
     (home / "postgresql.conf").write_text("".join(f"{name} = '{value}'\n" for name, value in given.items()))
     for path in (hba, ident, home / "postgresql.conf"):
         path.chmod(0o644)
+    copy = Copy(data, str(home / "run"))
+    try:
+        begin(version, home, copy)
+    except BackupError:
+        if target.type != "time" or UNREACHED not in log.read_text(errors="replace"):
+            raise
+        # Nothing was written after the moment: all of the log is as of it.
+        take_all(data)
+        begin(version, home, copy)
+    return copy
+
+
+def begin(version: str, home: Path, copy: Copy) -> None:
+    data, log = home / "data", home / "log"
     command = [binary(version, "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", str(START_SECONDS)]
     try:
         run([*command, "-o", f"-c config_file={home / 'postgresql.conf'}", "start"], user="postgres")
     except BackupError as error:
         raise BackupError(f"the restored copy does not start: {last_fatal(log) or error}") from error
-    copy = Copy(data, str(home / "run"))
     await_promotion(copy, log)
-    return copy
+
+
+def take_all(data: Path) -> None:
+    """Go through all of the log, instead of up to a moment."""
+    with (data / "postgresql.auto.conf").open("a") as file:
+        file.write("recovery_target_time = ''\n")
 
 
 def needed(control: str) -> dict[str, str]:

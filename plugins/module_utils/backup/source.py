@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup import config_tar, redis_snapshot
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup import config_tar, redis_snapshot, releases
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError, login_of
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
 
@@ -25,10 +25,19 @@ INCOMING = Path("/var/lib/agentfleet/backup/incoming")
 SOURCE = Path("/etc/agentfleet/backup/source.json")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,62}")
 # How many words come after each verb.
-VERBS = {"about": 0, "config": 0, "redis": 0, "receive": 2, "manifest": 1, "archiver": 0, "restore-point": 1}
+VERBS = {
+    "about": 0,
+    "read-checks": 0,
+    "config": 0,
+    "redis": 0,
+    "receive": 2,
+    "manifest": 1,
+    "archiver": 0,
+    "restore-point": 1,
+}
 OF_POSTGRES = frozenset({"manifest", "archiver", "restore-point"})
 USAGE = (
-    "agentfleet-backup-source knows: about, config, redis, receive WHAT SIZE, manifest NAME, archiver, "
+    "agentfleet-backup-source knows: about, read-checks, config, redis, receive WHAT SIZE, manifest NAME, archiver, "
     "restore-point NAME"
 )
 
@@ -70,6 +79,10 @@ def about(settings: Mapping[str, Any], to: IO[bytes]) -> None:
     to.write(config_tar.as_json(config_tar.about(str(settings["host"]))))
 
 
+def read_checks(settings: Mapping[str, Any], to: IO[bytes]) -> None:
+    to.write(config_tar.as_json(releases.read_checks()))
+
+
 def config(settings: Mapping[str, Any], to: IO[bytes]) -> None:
     config_tar.write(settings["config"], str(settings["host"]), to, tell)
 
@@ -106,7 +119,12 @@ def of_postgres(verb: str, words: Sequence[str], settings: Mapping[str, Any], to
     module.carry_out(verb, words, settings, to)
 
 
-DO: Mapping[str, Callable[[Mapping[str, Any], IO[bytes]], None]] = {"about": about, "config": config, "redis": redis}
+DO: Mapping[str, Callable[[Mapping[str, Any], IO[bytes]], None]] = {
+    "about": about,
+    "config": config,
+    "read-checks": read_checks,
+    "redis": redis,
+}
 
 
 def main(given: Sequence[str], to: IO[bytes] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
     command,
     metrics,
     postgres,
+    releases,
     running,
     scratch,
     services,
@@ -118,6 +120,21 @@ def test_a_slot_that_looks_elsewhere_for_its_data_is_seen(tmp_path: Path) -> Non
     assert services.moved(units, {"10.0.0.32"}, tmp_path)
     assert services.moved(units, {"10.0.0.32", "10.0.0.31"}, tmp_path) is False
     assert not services.moved([], {"10.0.0.32"}, tmp_path)
+
+
+def test_a_release_says_what_it_reads(tmp_path: Path) -> None:
+    for number, slot in ((1, "blue"), (2, "green")):
+        release = tmp_path / f"agent/releases/{number}"
+        (release / "migrations").mkdir(parents=True)
+        (release / "migrations/read_check.sql").write_text(f"SELECT {number}\n")
+        os.utime(release, (number, number))
+        (tmp_path / "agent/slots" / slot).mkdir(parents=True)
+        (tmp_path / "agent/slots" / slot / "release").symlink_to(release)
+        (tmp_path / "agent/slots" / slot / "environment").write_text('AGENT_DATABASE_NAME="agent"\n')
+    assert [(check["name"], check["query"]) for check in releases.read_checks(tmp_path)] == [("agent 2", "SELECT 2")]
+    (tmp_path / "agent/releases/2/migrations/read_check.sql").unlink()
+    assert [check["name"] for check in releases.read_checks(tmp_path)] == ["agent 1"]
+    assert releases.read_checks(tmp_path / "nothing") == []
 
 
 def test_workers_stop_first_and_only_the_services_units() -> None:
