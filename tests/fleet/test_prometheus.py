@@ -40,7 +40,7 @@ def slots(fleet: Fleet) -> dict[str, dict[str, object]]:
 
 def test_status_knows_the_monitoring_host(fleet: Fleet) -> None:
     groups = {host["name"]: host["groups"] for host in fleet.status()["hosts"]}
-    assert groups["ops1"] == ["monitoring"]
+    assert groups["ops1"] == ["monitoring", "backup"]
 
 
 def test_every_instance_that_runs_is_read_on_debian_12_and_13(fleet: Fleet, query: Query) -> None:

@@ -98,7 +98,8 @@ def show_status(document: Mapping[str, Any]) -> list[str]:
 def show_history(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"{moment(entry['began_at'])}  {entry['kind']:<8} {entry['outcome']:<9} {entry['release']}  {entry['strategy']}"
-        f"  {entry['seconds']:.0f} s  {entry['by']}" + (f"  {entry['reason']}" if entry["reason"] else "")
+        f"  {entry['seconds']:.0f} s  {entry['by']}  {entry.get('id', '')}"
+        + (f"  {entry['reason']}" if entry["reason"] else "")
         for entry in entries
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.agentfleet.vm.plugins.filter import restore
 from ansible_collections.agentfleet.vm.plugins.module_utils import backup_access as access
 from ansible_collections.agentfleet.vm.plugins.module_utils import backup_view
@@ -120,6 +122,19 @@ def test_a_slot_that_looks_elsewhere_for_its_data_is_seen(tmp_path: Path) -> Non
     assert services.moved(units, {"10.0.0.32"}, tmp_path)
     assert services.moved(units, {"10.0.0.32", "10.0.0.31"}, tmp_path) is False
     assert not services.moved([], {"10.0.0.32"}, tmp_path)
+
+
+def test_the_role_installs_all_that_its_programs_import() -> None:
+    modules = TOP / "plugins/module_utils"
+    listed = set(yaml.safe_load((TOP / "roles/backup/vars/main.yml").read_text())["_backup_modules"])
+    assert {f"backup/{path.name}" for path in (modules / "backup").glob("*.py")} <= listed
+    package = "ansible_collections.agentfleet.vm.plugins.module_utils"
+    for name in listed:
+        for node in ast.walk(ast.parse((modules / name).read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
+                within = (node.module or "").removeprefix(package).removeprefix(".").replace(".", "/")
+                files = [f"{within}/{alias.name}.py".removeprefix("/") for alias in node.names]
+                assert f"{within}.py" in listed or set(files) <= listed, f"{name}: {node.module}"
 
 
 def test_a_release_says_what_it_reads(tmp_path: Path) -> None:
