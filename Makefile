@@ -24,7 +24,7 @@ LAB := -i inventories/lab
 
 LANES ?= 2
 # The fleet tests look at what these give a host as well: their scenarios are soak's.
-SOAK_ROLES := backup exporters postgres prometheus redis
+SOAK_ROLES := backup balancer exporters postgres prometheus redis
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
 .PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
