@@ -301,6 +301,10 @@ def _of_edge(host: str, facts: Facts) -> list[Finding]:
     if site and site["status"] != 200:
         said = f"{site['status']} {site['said']}" if site["status"] else site["said"]
         say(f"https://{site['name']}/health says {said}".strip(), "systemctl status nginx haproxy; nginx -t")
+    for line in facts.get("backups") or ():
+        # Why it failed may have such a sign as well.
+        text, _then, mend = line.rpartition("; ")
+        say(text or line, mend.partition(": ")[2] if text else "ansible-playbook playbooks/drill.yml")
     dns = facts.get("dns")
     if dns and not dns["addresses"]:
         say(

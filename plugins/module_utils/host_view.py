@@ -59,7 +59,7 @@ def observe(wanted: Mapping[str, Any]) -> dict[str, Any]:
         except (CommandError, OSError) as error:
             seen["problems"].append(f"its slots cannot be read: {error}")
     if wanted["backup"]:
-        seen["backup"] = {"now": time.time(), **backup_of(BACKUPS)}
+        seen["backup"] = backup_of(BACKUPS) or {"now": time.time()}
     if wanted["edge"]:
         seen["certificate"] = certificate_of(Path(wanted["certificate"]), wanted["name"])
         seen["certificate_days"] = seen["certificate"] and seen["certificate"]["days"]
@@ -78,7 +78,7 @@ def backup_of(path: Path) -> dict[str, Any]:
         known = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {"now": time.time(), **known} if isinstance(known, dict) else {}
 
 
 def certificate_of(path: Path, service: str) -> dict[str, Any] | None:

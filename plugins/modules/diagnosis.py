@@ -80,7 +80,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.agentfleet.vm.plugins.module_utils import diagnosis, haproxy, host_view, observation, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils import (
+    backup_view,
+    diagnosis,
+    haproxy,
+    host_view,
+    observation,
+    systemd,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.diagnosis import Section
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service, parse_environment
 from ansible_collections.agentfleet.vm.plugins.module_utils.status import is_up
@@ -261,7 +268,7 @@ def of_agent(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_edge(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    seen = host_view.observe({**wanted, "agent": False, "edge": True, "socket": haproxy.SOCKET})
+    seen = host_view.observe({**wanted, "agent": False, "edge": True, "backup": False, "socket": haproxy.SOCKET})
     servers = (seen["traffic"] or {}).values()
     found = {
         **{name: seen[name] for name in ("release", "lease", "rollout", "history", "certificate", "problems")},
@@ -285,6 +292,8 @@ def gather(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "clock": lambda: {"clock_synchronized": clock()},
         "units": lambda: {"failed_units": failed_units()},
         "killed processes": lambda: {"oom": killed(wanted["seconds"])},
+        # Only the backup host remembers any.
+        "backups": lambda: {"backups": list(backup_view.problems(host_view.backup_of(host_view.BACKUPS)))},
         "system": lambda: {"os": host_view.operating_system(Path("/etc/os-release").read_text())},
     }
     if "agents" in wanted["groups"]:

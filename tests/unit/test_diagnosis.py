@@ -200,6 +200,12 @@ WELL = {
             "https://shop.x/health says refused",
             "nginx -t",
         ),
+        (
+            {"backups": ["backing up redis failed: a; b; try again with: ansible-playbook playbooks/backup.yml"]},
+            "backing up redis failed: a; b",
+            "ansible-playbook playbooks/backup.yml",
+        ),
+        ({"backups": ["the last rehearsed restore failed: x"]}, "rehearsed restore failed", "drill.yml"),
         ({"dns": {"name": "shop.x", "addresses": [], "own": []}}, "shop.x does not resolve", "address record"),
         (
             {"dns": {"name": "shop.x", "addresses": ["192.0.2.9"], "own": ["192.0.2.1"]}},
