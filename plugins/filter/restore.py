@@ -10,10 +10,10 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue imp
 Hosts = Mapping[str, Mapping[str, Any]]
 
 
-def restore_problem(names: Iterable[str], hostvars: Hosts) -> str:
-    """The first failure of the step that just ran, or nothing."""
+def restore_problem(names: Iterable[str], hostvars: Hosts, step: str = "__restore_step") -> str:
+    """The first failure of the step that just ran, or of the one that was registered as STEP; or nothing."""
     for name in names:
-        result = hostvars[name].get("__restore_step")
+        result = hostvars[name].get(step)
         if not isinstance(result, Mapping):
             continue
         if result.get("unreachable"):

@@ -274,4 +274,6 @@ def test_a_failed_step_is_told_with_its_host() -> None:
     }
     assert restore.restore_problem(["a", "b"], hostvars) == "b: no room"
     assert restore.restore_problem(["a"], hostvars) == ""
+    back = {"a": {"__restore_step": {}, "__restore_back": {"failed": True, "msg": "PostgreSQL does not answer"}}}
+    assert restore.restore_problem(["a"], back, "__restore_back") == "a: PostgreSQL does not answer"
     assert restore.restore_problem(["c"], {"c": {"__restore_step": {"unreachable": True}}}) == "c cannot be reached"
