@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.metrics import KINDS
+
 Seen = Mapping[str, Any]
-KINDS = ("postgres", "redis", "config")
 # A night's backup, and two hours for it to be late in.
 MAXIMUM_HOURS = 26
 ARCHIVE_MAXIMUM_SECONDS = 600

@@ -243,6 +243,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["key", "source", "peer", "host"], "required": True},
             "path": {"type": "path"},
             "owner": {"type": "str", "default": "root"},
+            # Public halves, which Ansible would take for secrets by their name.
             "key": {"type": "str", "default": "", "no_log": False},
             "from": {"type": "str", "default": ""},
             "source": {"type": "dict", "default": {}},

@@ -25,9 +25,9 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
     state,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import stamp
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres import Tell
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import (
     BackupError,
+    Tell,
     alone,
     fetch,
     source_command,
@@ -84,15 +84,6 @@ def free_bytes(settings: Settings) -> int | None:
         return None
 
 
-def refuse_full(settings: Settings) -> None:
-    free = free_bytes(settings)
-    if free is not None and free < settings.minimum_free_mb * 1024**2:
-        raise BackupError(
-            f"{settings.repository} has {free // 1024**2} MB free, and {settings.minimum_free_mb} MB must stay: make "
-            "room there, keep fewer (backup_keep_daily, _weekly, _monthly), or give it a larger disk"
-        )
-
-
 def prepare(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
     repository = settings.repository / "files"
     changed = not settings.s3 and not repository.exists()
@@ -103,10 +94,8 @@ def prepare(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Resul
     if settings.postgres:
         try:
             changed = postgres.prepare(settings, wanted.adopt) or changed
-        except BackupError as error:
+        except postgres.AnotherCluster as error:
             # What was kept before must not be lost for it: the role says it, and goes on.
-            if "another cluster" not in str(error):
-                raise
             note = str(error)
     return {"changed": changed, "note": note, "lines": [note or "the repositories are ready"]}
 
@@ -120,7 +109,6 @@ def run(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
     for kind in kinds:
         began = time.time()
         try:
-            refuse_full(settings)
             rows.append(keep(kind, settings, wanted.type, tell))
         except BackupError as error:
             rows.append({"what": kind, "problem": str(error)})
@@ -140,6 +128,8 @@ def run(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
 def keep(kind: str, settings: Settings, wanted: str, tell: Tell) -> Result:
     began = time.time()
     if kind == "postgres":
+        if problem := files.shortage(settings):
+            raise BackupError(problem)
         made = postgres.back_up(settings, wanted, tell)
         return {
             "what": kind,
@@ -321,8 +311,7 @@ def point(settings: Settings, wanted: argparse.Namespace, tell: Tell) -> Result:
         raise BackupError("this fleet has no PostgreSQL of its own")
     source = settings.source(settings.postgres.host)
     live = json.loads(fetch(source, ["archiver"]))
-    known, _have = postgres.observe()
-    if str(known.system) != live["system"]:
+    if str(postgres.backups().system) != live["system"]:
         # A cluster that was just made has nothing to go back to, and its log is not taken.
         return {"changed": False, "lines": [f"{source.host} has another cluster than the one that is kept"]}
     told = json.loads(fetch(source, ["restore-point", wanted.name]))

@@ -17,9 +17,10 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
     wal,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Backup, Target, stamp
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres import Tell
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, fetch, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, fetch, run
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import Settings
+
+Checks = Sequence[Mapping[str, str]]
 
 
 def rehearse(settings: Settings, tell: Tell, chance: random.Random | None = None) -> dict[str, Any]:
@@ -35,12 +36,14 @@ def rehearse(settings: Settings, tell: Tell, chance: random.Random | None = None
     if not whole:
         raise BackupError("there is no whole backup to rehearse with: run ansible-playbook playbooks/backup.yml")
     newest = whole[-1]
-    lines, good = with_backup(settings, newest, have, tell)
+    own, silent = of_releases(settings)
+    checks = [*settings.read_checks, *own]
+    lines, good = with_backup(settings, newest, checks, tell)
     moment = moment_in(newest, have, chance or random.SystemRandom())
     if moment is None:
         lines.append("no moment since: the log ends with the backup")
     else:
-        told, fine = with_moment(settings, newest, moment, have, tell)
+        told, fine = with_moment(settings, newest, moment, have, checks, tell)
         lines += told
         good = good and fine
     return {
@@ -49,11 +52,11 @@ def rehearse(settings: Settings, tell: Tell, chance: random.Random | None = None
         "label": newest.label,
         "moment": moment,
         "seconds": time.time() - began,
-        "lines": lines,
+        "lines": [*lines, *silent],
     }
 
 
-def with_backup(settings: Settings, newest: Backup, have: wal.Archive, tell: Tell) -> tuple[list[str], bool]:
+def with_backup(settings: Settings, newest: Backup, checks: Checks, tell: Tell) -> tuple[list[str], bool]:
     """The newest backup, as of the point at which its rows were counted."""
     assert settings.postgres is not None
     noted = postgres.noted_rows(newest.label)
@@ -62,7 +65,7 @@ def with_backup(settings: Settings, newest: Backup, have: wal.Archive, tell: Tel
         target = Target(newest.label, "name", noted.name, "latest", noted.at, f"its point {noted.name}")
     tell(f"drill: restoring {newest.label}, as of {target.words}")
     with scratch.restored(target, settings.postgres.version, newest.size) as copy:
-        lines, good = look_into(settings, copy)
+        lines, good = look_into(settings.postgres.version, checks, copy)
         if noted is None:
             lines.append("rows were not counted when it was made, so they are not compared")
         else:
@@ -73,13 +76,13 @@ def with_backup(settings: Settings, newest: Backup, have: wal.Archive, tell: Tel
 
 
 def with_moment(
-    settings: Settings, newest: Backup, moment: float, have: wal.Archive, tell: Tell
+    settings: Settings, newest: Backup, moment: float, have: wal.Archive, checks: Checks, tell: Tell
 ) -> tuple[list[str], bool]:
     assert settings.postgres is not None
     tell(f"drill: restoring the moment {stamp(moment)}")
     target = catalogue.to_moment(moment, [newest], have)
     with scratch.restored(target, settings.postgres.version, newest.size) as copy:
-        lines, good = look_into(settings, copy)
+        lines, good = look_into(settings.postgres.version, checks, copy)
     return [f"{stamp(moment)}: {line}" for line in lines], good
 
 
@@ -106,11 +109,10 @@ def count(copy: scratch.Copy) -> dict[str, dict[str, int]]:
     return found
 
 
-def look_into(settings: Settings, copy: scratch.Copy) -> tuple[list[str], bool]:
+def look_into(version: str, checks: Checks, copy: scratch.Copy) -> tuple[list[str], bool]:
     """Every page and index by pg_amcheck, and what the service's release itself wants to read."""
-    assert settings.postgres is not None
     amcheck = [
-        scratch.binary(settings.postgres.version, "pg_amcheck"),
+        scratch.binary(version, "pg_amcheck"),
         "--all",
         "--install-missing",
         "--heapallindexed",
@@ -122,9 +124,8 @@ def look_into(settings: Settings, copy: scratch.Copy) -> tuple[list[str], bool]:
     except BackupError as error:
         lines.append(f"damaged: {error}")
         good = False
-    own, silent = of_releases(settings)
-    told, fine = read_checks([*settings.read_checks, *own], copy)
-    return [*lines, *told, *silent], good and fine
+    told, fine = read_checks(checks, copy)
+    return [*lines, *told], good and fine
 
 
 def of_releases(settings: Settings) -> tuple[list[Mapping[str, str]], list[str]]:
@@ -139,12 +140,12 @@ def of_releases(settings: Settings) -> tuple[list[Mapping[str, str]], list[str]]
     return [], silent
 
 
-def read_checks(checks: Sequence[Mapping[str, str]], copy: scratch.Copy) -> tuple[list[str], bool]:
+def read_checks(checks: Checks, copy: scratch.Copy) -> tuple[list[str], bool]:
     lines, good = [], True
     for check in checks:
         connection = postgres_source.connect(check["database"], copy.port, copy.sockets)
         try:
-            if not postgres_source.counts(connection):
+            if not postgres_source.tables(connection):
                 # Provisioned, and nothing deployed yet.
                 continue
             rows = postgres_source.ask(connection, check["query"])

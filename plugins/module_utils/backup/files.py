@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -42,10 +42,9 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup.restic_snapsh
     parse_summary,
     shape_problem,
 )
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, fetch
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, fetch
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import Settings, Source
 
-Tell = Callable[[str], None]
 CHUNK = 1 << 18
 
 
@@ -99,16 +98,8 @@ class Stream:
                     return
 
 
-def backup_config(settings: Settings, tell: Tell) -> list[Made]:
-    """A backup of each host's configuration; one host that fails does not keep others from theirs."""
-    return backup(settings, "config", tell)
-
-
-def backup_redis(settings: Settings, tell: Tell) -> list[Made]:
-    return backup(settings, "redis", tell)
-
-
 def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
+    """A backup of each host that has WHAT; one that fails does not keep others from theirs."""
     repository = open_repository(settings, tell)
     refuse_full(settings, repository, tell)
     repository.make()
@@ -129,7 +120,7 @@ def backup(settings: Settings, what: str, tell: Tell) -> list[Made]:
 
 
 def refuse_full(settings: Settings, repository: Repository, tell: Tell) -> None:
-    if settings.s3 or not shortage(settings):
+    if not shortage(settings):
         return
     # A run that ended for want of space left there what nobody can use.
     with contextlib.suppress(ResticError):
@@ -142,6 +133,9 @@ def refuse_full(settings: Settings, repository: Repository, tell: Tell) -> None:
 
 
 def shortage(settings: Settings) -> str:
+    """Why nothing may be written into the repository, or nothing."""
+    if settings.s3:
+        return ""
     try:
         seen = os.statvfs(settings.repository)
     except FileNotFoundError:

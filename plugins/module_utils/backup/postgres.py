@@ -6,14 +6,20 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import catalogue, manifest, retention, verify, wal
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Backup, Catalogue
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, fetch, one_line, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import (
+    BackupError,
+    Tell,
+    fetch,
+    one_line,
+    run,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import HOME, STANZA, STATE, Settings
 from ansible_collections.agentfleet.vm.plugins.module_utils.disk import write
 
@@ -23,11 +29,10 @@ DAY = 86400
 # A full backup once a week; the time between two of the same night's timer is never quite seven days.
 FULL_SECONDS = 6.5 * DAY
 PERCENT = re.compile(r"\((?:bundle [^,]+, )?[^,()]+, (\d+(?:\.\d+)?)%\)")
-# pgBackRest 2.46 and later look through one set alone.
+# So late as this pgBackRest looks through one set alone: 2.55 does, 2.45 does not.
 VERIFIES_ONE = (2, 49)
 # As one is taken away, nothing else goes with it.
 LOG_STAYS = "--repo1-retention-archive=9999999"
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,30 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in said[1].split(".")) if said else ()
 
 
-def observe(config: Path = CONFIG) -> tuple[Catalogue, wal.Archive]:
-    """What the repository has."""
-    known = catalogue.parse(json.loads(ask("info", "--output=json", config=config)), STANZA)
-    return known, observe_log(known.archive, config)
+class AnotherCluster(BackupError):
+    """The repository has backups of a cluster that is not this one."""
 
 
-def observe_log(directory: str, config: Path = CONFIG) -> wal.Archive:
+def backups() -> Catalogue:
+    """The backups that the repository has."""
+    return catalogue.parse(json.loads(ask("info", "--output=json")), STANZA)
+
+
+def observe() -> tuple[Catalogue, wal.Archive]:
+    """The backups that the repository has, and its log."""
+    known = backups()
+    return known, observe_log(known.archive)
+
+
+def observe_log(directory: str) -> wal.Archive:
     if not directory:
         return wal.Archive({}, {})
     path = f"archive/{STANZA}/{directory}"
-    listing: Mapping[str, Any] = json.loads(ask("repo-ls", "--recurse", "--output=json", path, config=config))
+    listing: Mapping[str, Any] = json.loads(ask("repo-ls", "--recurse", "--output=json", path))
     histories = {}
     for name in listing:
         if match := wal.HISTORY.search(name):
-            histories[int(match[1], 16)] = ask("repo-get", f"{path}/{name}", config=config)
+            histories[int(match[1], 16)] = ask("repo-get", f"{path}/{name}")
     return wal.archive(listing, histories)
 
 
@@ -82,7 +96,7 @@ def prepare(settings: Settings, adopt: bool) -> bool:
         if "[028]" not in str(error):
             raise
         if not adopt:
-            raise BackupError(
+            raise AnotherCluster(
                 f"the repository has backups of another cluster than {settings.postgres.host}'s: bring them back with "
                 "ansible-playbook playbooks/restore.yml, or go on with this cluster from now on: "
                 f"agentfleet-backup prepare --adopt on {settings.host}"
@@ -112,8 +126,7 @@ def back_up(settings: Settings, wanted: str, tell: Tell) -> Made:
     kind = choose(wanted, known, have, began)
     tell(f"postgres: {kind} backup of {settings.postgres.host}")
     copy(kind, tell)
-    known, have = observe()
-    made = known.backups[-1]
+    made = backups().backups[-1]
     if made.stop < began - 1:
         raise BackupError("pgBackRest ended well and made no backup")
     rows = note_rows(settings, made.label)
@@ -177,14 +190,15 @@ def look_through(label: str = "") -> verify.Verdict:
 
 def expire(settings: Settings, tell: Tell) -> list[str]:
     """Take away what the retention does not keep; pgBackRest has no rule for days, weeks and months."""
-    known, _have = observe()
+    known = backups()
     gone = retention.expired(known.backups, settings.retention)
     for label in gone:
         tell(f"postgres: taking away {label}, which is older than is kept")
         ask("expire", f"--set={label}", LOG_STAYS)
     left = [backup for backup in known.backups if backup.label not in gone]
     ask("expire", f"--repo1-retention-archive={retention.fulls_with_log(left, settings.retention)}")
+    labels = {backup.label for backup in left}
     for path in MANIFESTS.glob("*.json"):
-        if path.stem not in {backup.label for backup in known.backups} - set(gone):
+        if path.stem not in labels:
             path.unlink()
     return gone

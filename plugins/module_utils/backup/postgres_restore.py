@@ -11,7 +11,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from typing import Any
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import postgres_source, scratch
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres import ask
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, run
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import STATE
 from ansible_collections.agentfleet.vm.plugins.module_utils.disk import sync, write
 
 NOTE = STATE / "restore-postgres.json"
 ANSWER_SECONDS = 3600
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -159,23 +158,11 @@ def said_since(cluster: Cluster, began: float) -> str:
 
 
 def await_writes(cluster: Cluster) -> None:
-    ends = time.monotonic() + ANSWER_SECONDS
-    while True:
+    def ended() -> str:
         state = run(["systemctl", "show", "--property=ActiveState", "--value", cluster.unit]).strip()
-        if state in ("failed", "inactive"):
-            raise BackupError(f"{cluster.unit} is {state}")
-        try:
-            connection = postgres_source.connect("postgres", cluster.port)
-        except BackupError:
-            if time.monotonic() > ends:
-                raise
-        else:
-            with contextlib.closing(connection):
-                if not postgres_source.ask(connection, "SELECT pg_is_in_recovery()")[0][0]:
-                    return
-        if time.monotonic() > ends:
-            raise BackupError(f"the restored data are not there after {ANSWER_SECONDS} s: see {cluster.log}")
-        time.sleep(0.2)
+        return f"{cluster.unit} is {state}" if state in ("failed", "inactive") else ""
+
+    postgres_source.await_writes(cluster.port, postgres_source.SOCKETS, ended, ANSWER_SECONDS, cluster.log)
 
 
 def last_commit(cluster: Cluster) -> float | None:

@@ -10,8 +10,8 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +28,6 @@ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1
 """
-CHANGES = "SELECT coalesce(sum(n_tup_ins + n_tup_del), 0) FROM pg_stat_user_tables"
 
 
 @contextmanager
@@ -73,10 +72,34 @@ def databases(port: int, sockets: str = SOCKETS) -> list[str]:
         connection.close()
 
 
+def await_writes(port: int, sockets: str, ended: Callable[[], str], seconds: float, log: Path) -> None:
+    """Wait until all of the log up to the target is in and the cluster takes writes; ENDED says why it never will."""
+    ends = time.monotonic() + seconds
+    while True:
+        if why := ended():
+            raise BackupError(why)
+        try:
+            connection = connect("postgres", port, sockets)
+        except BackupError:
+            if time.monotonic() > ends:
+                raise
+        else:
+            with closing(connection):
+                if not ask(connection, "SELECT pg_is_in_recovery()")[0][0]:
+                    return
+        if time.monotonic() > ends:
+            raise BackupError(f"the restored data are not there after {seconds:.0f} s: see {log}")
+        time.sleep(0.2)
+
+
+def tables(connection: Any) -> list[str]:
+    """Every table that is kept over a crash."""
+    return [str(row[0]) for row in ask(connection, TABLES)]
+
+
 def counts(connection: Any) -> dict[str, int]:
     """Rows of every table that is kept over a crash."""
-    tables = [str(row[0]) for row in ask(connection, TABLES)]
-    return {table: int(ask(connection, f"SELECT count(*) FROM {table}")[0][0]) for table in tables}
+    return {table: int(ask(connection, f"SELECT count(*) FROM {table}")[0][0]) for table in tables(connection)}
 
 
 def restore_point(port: int, name: str) -> dict[str, Any]:
@@ -142,7 +165,7 @@ def manifest(port: int, name: str) -> dict[str, Any]:
     return {"name": point, "at": at, "lsn": place, "exact": exact, "counts": found, "moving": moving}
 
 
-def churn(connection: Any, tables: Mapping[str, int]) -> dict[str, int]:
+def churn(connection: Any, known: Iterable[str]) -> dict[str, int]:
     """How many rows may have come or gone around the point: what a second would write, by the statistics' age."""
     rows = ask(
         connection,
@@ -151,7 +174,7 @@ def churn(connection: Any, tables: Mapping[str, int]) -> dict[str, int]:
         "pg_postmaster_start_time()))) FROM pg_stat_user_tables",
     )
     rate = {str(table): float(number) for table, number in rows}
-    return {table: 100 + int(rate.get(table, 0) * 5) for table in tables}
+    return {table: 100 + int(rate.get(table, 0) * 5) for table in known}
 
 
 def archiver(port: int, data: Path) -> dict[str, Any]:

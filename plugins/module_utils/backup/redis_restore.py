@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_host im
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_snapshot import Checked, check
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_swap import Places
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell
 
 RECORD = Path("/var/lib/agentfleet/redis-restore.json")
 LOCK = Path("/run/lock/agentfleet-redis-restore.lock")
@@ -38,8 +38,6 @@ SPARE_MB = 64
 # How far a restore came. Nothing of the live files was touched while `preparing`, nor is when only `starting` is left.
 PREPARING, SWAPPING, RESTORED = "preparing", "swapping", "restored"
 PUTTING_BACK, STARTING, KEEPING = "putting back", "starting", "keeping"
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def already(record: Record | None, name: str, rdb: Path) -> bool:
         return True
     raise BackupError(
         f"what Redis had before restore {record.name} still lies aside in {record.places.aside}: "
-        "have it put back (state: put_back) or removed (state: kept) first"
+        "have it put back first: ansible-playbook playbooks/restore.yml -e undo=true"
     )
 
 
@@ -195,7 +193,8 @@ def restore(rdb: Path, name: str, tell: Tell) -> Outcome:
                 undo(record, config)
             except (BackupError, OSError) as second:
                 raise BackupError(
-                    f"{error}; and putting back what was there failed: {second}; try again with state: put_back"
+                    f"{error}; and putting back what was there failed: {second}; "
+                    "try again with restore.yml -e undo=true"
                 ) from error
             raise
         tell(f"Redis has {there.keys} keys of the snapshot; what it had is in {places.aside}")
@@ -242,13 +241,3 @@ def seen() -> Outcome:
     """Whether former data lie aside; nothing is touched."""
     record = remembered()
     return Outcome(False, record.keys if record else 0, record.name if record else "")
-
-
-def foreseen(state: str, name: str, rdb: str | None) -> Outcome:
-    """What a run would change, with what it would refuse."""
-    there, record = seen(), remembered()
-    if state != "restored" or rdb is None:
-        return replace(there, changed=state in ("put_back", "kept") and record is not None)
-    wanted = look(Path(rdb), name, settings())
-    done = record is not None and record.stage == RESTORED and already(record, name, Path(rdb))
-    return Outcome(not done, wanted.keys, there.aside)

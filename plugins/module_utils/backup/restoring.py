@@ -19,12 +19,11 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.backup import (
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres_restore import Cluster
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.redis_client import RedisError
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, alone
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, alone
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import HOME, STATE
 from ansible_collections.agentfleet.vm.plugins.module_utils.systemd import CommandError
 
 Result = dict[str, Any]
-Tell = Callable[[str], None]
 LOCK = Path("/run/agentfleet-restore.lock")
 INCOMING = STATE / "incoming"
 # One that a controller left behind comes to its end.

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import Source
 
+# Says how far it is, to whoever waits.
+Tell = Callable[[str], None]
 LOCK = Path("/run/agentfleet-backup.lock")
 SOURCE = "/usr/local/lib/agentfleet/backup/agentfleet-backup-source"
 USER = "agentfleet-backup"

@@ -6,12 +6,12 @@ import contextlib
 import os
 import pwd
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup import postgres_source
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres import CONFIG, ask
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, run
@@ -143,7 +143,11 @@ def begin(version: str, home: Path, copy: Copy) -> None:
         run([*command, "-o", f"-c config_file={home / 'postgresql.conf'}", "start"], user="postgres")
     except BackupError as error:
         raise BackupError(f"the restored copy does not start: {last_fatal(log) or error}") from error
-    await_promotion(copy, log)
+
+    def ended() -> str:
+        return "" if (data / "postmaster.pid").exists() else f"the restored copy ended: {last_fatal(log)}"
+
+    postgres_source.await_writes(copy.port, copy.sockets, ended, START_SECONDS, log)
 
 
 def take_all(data: Path) -> None:
@@ -161,30 +165,6 @@ def needed(control: str) -> dict[str, str]:
         if word in AS_BEFORE:
             told[AS_BEFORE[word]] = value.strip()
     return told
-
-
-def await_promotion(copy: Copy, log: Path) -> None:
-    """Wait until all of the log up to the target is in, and the copy takes writes."""
-    from ansible_collections.agentfleet.vm.plugins.module_utils.backup import postgres_source
-
-    ends = time.monotonic() + START_SECONDS
-    while True:
-        if not (copy.directory / "postmaster.pid").exists():
-            raise BackupError(f"the restored copy ended: {last_fatal(log)}")
-        try:
-            connection = postgres_source.connect("postgres", copy.port, copy.sockets)
-        except BackupError:
-            if time.monotonic() > ends:
-                raise
-        else:
-            try:
-                if not postgres_source.ask(connection, "SELECT pg_is_in_recovery()")[0][0]:
-                    return
-            finally:
-                connection.close()
-        if time.monotonic() > ends:
-            raise BackupError(f"the restored copy is not there after {START_SECONDS} s: see {log}")
-        time.sleep(0.2)
 
 
 def last_fatal(log: Path) -> str:

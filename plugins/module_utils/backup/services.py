@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, run
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.settings import STATE
 from ansible_collections.agentfleet.vm.plugins.module_utils.disk import write
 
 NOTE = STATE / "stopped.json"
 ROOT = Path("/opt")
-Tell = Callable[[str], None]
 
 
 def names(root: Path = ROOT) -> list[str]:

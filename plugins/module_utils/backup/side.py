@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup import postgres_source, scratch
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.catalogue import Target
 from ansible_collections.agentfleet.vm.plugins.module_utils.backup.postgres_restore import Cluster
-from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, one_line, run
+from ansible_collections.agentfleet.vm.plugins.module_utils.backup.running import BackupError, Tell, one_line, run
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-Tell = Callable[[str], None]
 
 
 def restore(cluster: Cluster, target: Target, size: int, database: str, into: str, tell: Tell) -> dict[str, Any]:

@@ -326,7 +326,7 @@ def test_one_host_that_fails_does_not_keep_others_from_their_backup(monkeypatch,
         return files.Made(what, source.host, "ab")
 
     alone(monkeypatch, fake, store)
-    made = files.backup_config(settings(tmp_path), print)
+    made = files.backup(settings(tmp_path), "config", print)
     assert [(one.host, one.label, bool(one.problem)) for one in made] == [("data1", "", True), ("edge1", "ab", False)]
 
 
@@ -336,7 +336,7 @@ def test_what_is_wrong_with_the_repository_ends_it_for_all(monkeypatch, tmp_path
 
     alone(monkeypatch, fake, store)
     with pytest.raises(ResticError):
-        files.backup_config(settings(tmp_path), print)
+        files.backup(settings(tmp_path), "config", print)
 
 
 def test_the_newest_and_what_is_to_be_kept_stay_whatever_the_retention_says(monkeypatch, tmp_path, fake):
