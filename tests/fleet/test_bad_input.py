@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -123,14 +124,24 @@ def test_a_host_without_python(attempt: Attempt, lab: Fleet) -> None:
     assert line.endswith(" agent1 -b -m ansible.builtin.raw -a 'apt-get update && apt-get install -y python3'")
 
 
+def idle(lab: Fleet, host: str) -> tuple[str, int]:
+    """A slot of HOST without traffic, and its port. Earlier tests may have deployed, and then it may still be warm."""
+    told = lab.on("edge1", "agentfleet-director status --json")
+    servers = json.loads(told.stdout)["backends"]["agent"]["servers"] if told.returncode == 0 else {}
+    blue_serves = servers.get(f"{host}-blue-1", {}).get("weight", 0)
+    return ("green-1", 8150) if blue_serves or not servers else ("blue-1", 8100)
+
+
 def test_a_port_in_use_is_freed_by_the_command_that_is_told(attempt: Attempt, lab: Fleet) -> None:
-    start = "systemd-run --quiet --unit=foreign python3 -m http.server 8150"
+    slot, port = idle(lab, "agent2")
+    start = f"systemctl stop agent@{slot} 2>/dev/null; "
+    start += f"systemd-run --quiet --unit=foreign python3 -m http.server {port}"
     # Listening, not only started.
-    start += " && until ss -Hltn 'sport = :8150' | grep -q .; do sleep 0.1; done"
+    start += f" && until ss -Hltnp 'sport = :{port}' | grep -q python3; do sleep 0.1; done"
     with spoiled(lab, "agent2", start, "systemctl stop foreign 2>/dev/null; ! systemctl is-active --quiet foreign"):
         line = attempt("agent2")
         assert line.startswith(
-            "agent2: port 8150 is held by 'python3' (foreign.service), and agent@green-1.service needs it"
+            f"agent2: port {port} is held by 'python3' (foreign.service), and agent@{slot}.service needs it"
         )
         command = shlex.split(re.split(r" \(or set another agent_port\)", line.partition("Stop it: ")[2])[0])
         assert command[0] == "ansible"
