@@ -159,6 +159,7 @@ def deploy_checklist(groups: Mapping[str, Sequence[str]], hostvars: Hosts, facts
             changes={host: changes_of(host, observed, weights) for host, observed in agents.items()},
             stored=[str(release) for edge in edges for release in edge["backend"]["artifacts"]],
             floor=next((str(edge["backend"]["floor"]) for edge in edges if edge["backend"].get("floor")), ""),
+            backups={str(facts["backup_host"]): facts["backups"]} if facts["backup_host"] else {},
         )
     )
 

@@ -32,10 +32,14 @@ def document(seen: Seen) -> dict[str, Any] | None:
 def lines(seen: Seen) -> Iterable[str]:
     if not seen:
         return
-    yield f"backups  {', '.join(f'{kind} {ago(one)}' for kind, one in hours(seen).items()) or 'none yet'}"
+    yield f"backups  {ages(seen) or 'none yet'}"
     drill = seen.get("drill")
     if drill:
         yield f"drill  {'held' if drill['ok'] else 'FAILED'} {ago((float(seen['now']) - float(drill['at'])) / 3600)}"
+
+
+def ages(seen: Seen) -> str:
+    return ", ".join(f"{kind} {ago(one)}" for kind, one in hours(seen).items())
 
 
 def ago(hours: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.agentfleet.vm.plugins.module_utils import backup_view
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import Schema, raises, schema_from
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
@@ -29,7 +30,9 @@ class Item:
 @dataclass(frozen=True)
 class Seen:
     """What a deploy knows before it begins. `secrets` tells of each whether it has a value, `disks` free MB by host,
-    `stored` which releases the edge keeps, `changes` what of each host's slot that serves would be another.
+    `stored` which releases the edge keeps, `changes` what of each host's slot that serves would be another, `backups`
+    what the backup host remembers, which only a deploy that changes the database asks: by its name, null where it did
+    not answer.
     """
 
     release: Mapping[str, Any]
@@ -42,6 +45,7 @@ class Seen:
     stored: Sequence[str] = ()
     changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     floor: str = ""
+    backups: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
 def items(seen: Seen) -> list[Item]:
@@ -54,7 +58,7 @@ def items(seen: Seen) -> list[Item]:
         secrets(seen.secrets),
         disk(seen.disks, seen.disk_wanted_mb),
         certificate(seen.certificate_days),
-        Item(MISSING, "backup", "its age is not asked here: ansible-playbook playbooks/status.yml shows it"),
+        backup(seen.backups),
     ]
 
 
@@ -139,6 +143,18 @@ def certificate(days: int | None) -> Item:
     if days < 0:
         return Item(MISSING, "certificate", f"ended {-days} days ago")
     return Item(OK if days >= CERTIFICATE_DAYS else WARNING, "certificate", f"{days} days left")
+
+
+def backup(asked: Mapping[str, Mapping[str, Any] | None]) -> Item:
+    if not asked:
+        return Item(OK, "backup", "not asked, for no migration is new: ansible-playbook playbooks/status.yml shows it")
+    host, seen = next(iter(asked.items()))
+    if seen is None:
+        return Item(MISSING, "backup", f"{host}, which keeps them, did not say how old it is")
+    if "postgres" not in backup_view.hours(seen):
+        return Item(MISSING, "backup", "of PostgreSQL none yet: ansible-playbook playbooks/backup.yml makes one")
+    wrong = next(iter(backup_view.problems(seen)), "")
+    return Item(WARNING, "backup", wrong) if wrong else Item(OK, "backup", backup_view.ages(seen))
 
 
 def some(names: Sequence[str]) -> str:

@@ -250,6 +250,7 @@ def test_a_deploy_with_a_migration_can_be_gone_back_to(
     history = director(fleet)["backends"]["agent"]["history"]
     deploy = next(entry for entry in reversed(history) if "migrates" in entry["release"])
     assert "restore point" in run.stdout, run.stdout
+    assert re.search(r"ok +backup +postgres \d+ min ago", run.stdout), run.stdout
     assert deploy["id"] in fleet.on("edge1", "agentfleet-director history").ok().stdout
     # Code first: what is older than a database may serve with it, not the other way round.
     before = restored(fleet)

@@ -32,18 +32,26 @@ def line(seen: Seen, about: str) -> tuple[str, str]:
     return found[0].status, found[0].text
 
 
-def test_all_is_said_and_all_but_the_backup_is_well() -> None:
+def test_all_is_said_and_all_is_well() -> None:
     said = lines(SEEN)
     assert said[0] == "checklist:"
-    assert [item.status for item in items(SEEN)] == [OK] * 8 + [MISSING]
+    assert [item.status for item in items(SEEN)] == [OK] * 9
     assert "  ok       tests        12 passed: junit.xml, sha256 abababababab" in said
     assert "  ok       disk         agent2 has the least, 8000 MB free; at least 1024 are wanted" in said
     assert "  ok       certificate  70 days left" in said
     assert "  ok       way back     1.0-000000000001, which serves now; the edge keeps it" in said
 
 
+NOW = 1_800_000_000.0
+BACKED_UP = {"now": NOW, "postgres": {"at": NOW - 3 * 3600}, "redis": {"at": NOW - 4 * 3600}}
+
+
 def released(**more: Any) -> Seen:
     return replace(SEEN, release={**RELEASE, **more})
+
+
+def backed_up(**more: Any) -> Seen:
+    return replace(SEEN, backups={"ops1": {**BACKED_UP, **more}})
 
 
 @pytest.mark.parametrize(
@@ -69,6 +77,12 @@ def released(**more: Any) -> Seen:
         (replace(SEEN, certificate_days=13), "certificate", WARNING, "13 days left"),
         (replace(SEEN, certificate_days=-2), "certificate", MISSING, "ended 2 days ago"),
         (replace(SEEN, certificate_days=None), "certificate", MISSING, "shows none"),
+        (SEEN, "backup", OK, "not asked, for no migration is new"),
+        (replace(SEEN, backups={"ops1": None}), "backup", MISSING, "ops1, which keeps them, did not say"),
+        (replace(SEEN, backups={"ops1": {"now": NOW}}), "backup", MISSING, "of PostgreSQL none yet"),
+        (replace(SEEN, backups={"ops1": BACKED_UP}), "backup", OK, "postgres 3 h ago, redis 4 h ago"),
+        (backed_up(postgres={"at": NOW - 30 * 3600}), "backup", WARNING, "the last backup of postgres is 30 h old"),
+        (backed_up(drill={"ok": False, "at": NOW, "lines": []}), "backup", WARNING, "rehearsed restore failed"),
     ],
 )
 def test_what_is_not_well_says_how(seen: Seen, about: str, status: str, text: str) -> None:

@@ -119,8 +119,11 @@ def test_the_checklist_comes_from_what_the_tasks_saw() -> None:
         "current": OLD,
         "secrets": {"api_key": 1, "model_key": 0},
         "disk_mb": 1024,
+        "backup_host": "ops1",
+        "backups": {"now": 14400.0, "postgres": {"at": 3600.0}},
     }
     said = deploy_checklist(GROUPS, known, facts)
+    assert "  ok       backup       postgres 3 h ago" in said
     assert "  ok       disk         agent1 has the least, 9000 MB free; at least 1024 are wanted" in said
     assert "  ok       certificate  70 days left" in said
     assert f"  ok       way back     {OLD}, which serves now; the edge keeps it" in said
