@@ -44,6 +44,13 @@ until pids=$(pgrep -f '{pattern}'); do
 done
 kill -STOP $pids
 """
+# Again, until all of them do: runuser stops itself once more when it hears only then that what it runs stands still.
+GO_ON = """
+until ! pgrep --runstates T -f '{pattern}' >/dev/null; do
+    pkill -CONT -f '{pattern}'
+    sleep 0.05
+done
+"""
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ class Caught:
     pattern: str
 
     def go_on(self) -> None:
-        self.fleet.on(self.host, "bash -s", stdin=f"pkill -CONT -f '{self.pattern}'; true").ok()
+        self.fleet.on(self.host, "bash -s", stdin=GO_ON.format(pattern=self.pattern)).ok()
 
     def ended(self) -> Result:
         output = self.run.communicate(timeout=900)[0]
