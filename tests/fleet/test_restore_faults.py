@@ -20,6 +20,7 @@ from support.backups import (
     DATA,
     LATE,
     MOMENT,
+    NOISE,
     REPOSITORY,
     SETTINGS,
     Kept,
@@ -177,7 +178,7 @@ def test_a_full_repository_is_refused_and_stops_no_database(fleet: Fleet, kept: 
         assert run.returncode == 2, run.stdout
         assert REPOSITORY in run.stdout, run.stdout
         before = restored(fleet)
-        fleet.sql(f"{LATE} SELECT pg_switch_wal();")
+        fleet.sql(f"{LATE} {NOISE} SELECT pg_switch_wal();")
         until(lambda: waiting(fleet) > 0, "a file of the log that waits")
         seen = metrics(fleet)
         assert seen["agentfleet_backup_repository_free_bytes"] < 1 << 20

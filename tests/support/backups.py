@@ -52,6 +52,9 @@ until ! pgrep --runstates T -f '{pattern}' >/dev/null; do
 done
 """
 
+# What the log has of it does not fit into the last block of a disk, for it cannot be compressed.
+NOISE = "SELECT pg_logical_emit_message(false, '', string_agg(md5(random()::text), '')) FROM generate_series(1, 9000);"
+
 
 @dataclass(frozen=True)
 class Kept:
