@@ -159,6 +159,7 @@ def test_a_wrong_key_is_named_by_all_that_need_it(fleet: Fleet, kept: Kept) -> N
         assert restored(fleet) == before
         assert serves(fleet)
     fleet.playbook("backup").ok()
+    fleet.playbook("drill").ok()
 
 
 def test_a_key_that_is_not_the_repositorys_is_refused_by_site(fleet: Fleet, kept: Kept) -> None:
