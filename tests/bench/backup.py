@@ -1,6 +1,6 @@
 """Backups of a database of 2 GB beside what else one would type, and the minutes from a data host that is gone.
 
-make bench ONLY=backup      MEGABYTES=500 for a smaller database
+make bench ONLY=backup      MEGABYTES=500 for a smaller database, SUITE=bookworm for both ends on Debian 12
 
 All in one run on the same hosts, in turn where two are compared: a full backup and `pg_basebackup | zstd -3 -T2`, a
 restore and `pg_restore -j2` of a dump of the same database. A backup's seconds are those of pgBackRest; what is read
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 from common import TOP, Fleet, Result, copy_inventory, lab, row_of, table
@@ -26,6 +27,8 @@ from support.deploys import until
 
 NETWORK = "10.84.0.0/24"
 MEGABYTES = int(os.environ.get("MEGABYTES", "2000"))
+SUITE = os.environ.get("SUITE", "trixie")
+DEBIAN = {"bookworm": 12, "trixie": 13}[SUITE]
 # A row with its head and its part of the index.
 ROW_BYTES = 258
 TIMES = 2
@@ -38,6 +41,7 @@ INSERT INTO bench SELECT n, md5(n::text) || md5((n * 3)::text) || md5((n * 7)::t
     || repeat('x', 64) FROM generate_series(1, {rows}) AS n;
 """
 CHANGE = "UPDATE bench SET words = reverse(words) WHERE number BETWEEN {first} AND {last}; CHECKPOINT;"
+Groups = dict[str, Any]
 PSQL = "psql -Xq -v ON_ERROR_STOP=1 -d agent"
 WORK = "/var/tmp/bench"
 BASE = f"pg_basebackup -D - -F tar -X fetch -c fast | zstd -q -3 -T2 -f -o {WORK}/base.tar.zst"
@@ -54,11 +58,12 @@ echo $(date +%s.%N) $begin
 
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    with lab("backup", NETWORK, agent_model_key="", postgres_extra_hba=HBA) as fleet:
+    inventory = changed(TOP / "inventories/lab", directory / "lab", on_suite)
+    with lab("backup", NETWORK, inventory, agent_model_key="", postgres_extra_hba=HBA) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         prepare(fleet)
-        table(f"{MEGABYTES / 1000:.3g} GB, Debian 13", "seconds", "beside it", "", "limit")
+        table(f"{MEGABYTES / 1000:.3g} GB, Debian {DEBIAN}", "seconds", "beside it", "", "limit")
         full = backups(fleet)
         difference(fleet, full)
         restores(fleet)
@@ -161,16 +166,32 @@ def lost(fleet: Fleet, directory: Path) -> None:
 
 
 def elsewhere(fleet: Fleet, directory: Path) -> Path:
-    """The lab's inventory with another data host."""
-    inventory = copy_inventory(TOP / "inventories/lab", directory / "elsewhere")
-    hosts = inventory / "hosts.yml"
-    groups = yaml.safe_load(hosts.read_text())["all"]["children"]["machines"]["children"]
+    """The inventory with another data host."""
+
+    def move(groups: Groups) -> None:
+        for group in groups.values():
+            if DATA in group["hosts"]:
+                known = group["hosts"].pop(DATA)
+                group["hosts"][NEW] = {**known, "ansible_host": fleet.address(NEW)} if known else None
+
+    return changed(fleet.inventory, directory / "elsewhere", move)
+
+
+def on_suite(groups: Groups) -> None:
+    """Backups want the same Debian release on both ends."""
     for group in groups.values():
-        if DATA in group["hosts"]:
-            known = group["hosts"].pop(DATA)
-            group["hosts"][NEW] = {"lab_suite": "trixie", "ansible_host": fleet.address(NEW)} if known else None
-    hosts.write_text(json.dumps({"all": {"children": {"machines": {"children": groups}}}}))
-    return inventory
+        for host in (DATA, BACKUP):
+            if known := group["hosts"].get(host):
+                known["lab_suite"] = SUITE
+
+
+def changed(inventory: Path, target: Path, change: Callable[[Groups], None]) -> Path:
+    """A copy of an inventory with other hosts."""
+    hosts = copy_inventory(inventory, target) / "hosts.yml"
+    known = yaml.safe_load(hosts.read_text())
+    change(known["all"]["children"]["machines"]["children"])
+    hosts.write_text(json.dumps(known))
+    return target
 
 
 def as_postgres(fleet: Fleet, command: str, stdin: str | None = None) -> float:
