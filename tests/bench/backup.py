@@ -9,7 +9,6 @@ back and counted afterwards is only in those of the playbook. The text is half n
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -18,12 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import yaml
 from common import TOP, Fleet, Result, copy_inventory, lab, row_of, table
-from support.backups import BACKUP, DATA, serves, under_way, waiting, words
+from support.backups import BACKUP, DATA, elsewhere, serves, under_way, waiting, words
 from support.deploys import until
+from support.fleet import Groups, change_hosts
 
 NETWORK = "10.84.0.0/24"
 MEGABYTES = int(os.environ.get("MEGABYTES", "2000"))
@@ -41,7 +39,6 @@ INSERT INTO bench SELECT n, md5(n::text) || md5((n * 3)::text) || md5((n * 7)::t
     || repeat('x', 64) FROM generate_series(1, {rows}) AS n;
 """
 CHANGE = "UPDATE bench SET words = reverse(words) WHERE number BETWEEN {first} AND {last}; CHECKPOINT;"
-Groups = dict[str, Any]
 PSQL = "psql -Xq -v ON_ERROR_STOP=1 -d agent"
 WORK = "/var/tmp/bench"
 BASE = f"pg_basebackup -D - -F tar -X fetch -c fast | zstd -q -3 -T2 -f -o {WORK}/base.tar.zst"
@@ -58,7 +55,8 @@ echo $(date +%s.%N) $begin
 
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    inventory = changed(TOP / "inventories/lab", directory / "lab", on_suite)
+    inventory = copy_inventory(TOP / "inventories/lab", directory / "lab")
+    change_hosts(inventory, on_suite)
     with lab("backup", NETWORK, inventory, agent_model_key="", postgres_extra_hba=HBA) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
@@ -147,7 +145,7 @@ def watched(fleet: Fleet, host: str, pattern: str, act: Callable[[], Result]) ->
 
 def lost(fleet: Fleet, directory: Path) -> None:
     """From the data host's end to an answer, by site.yml and restore.yml on a bare host of another name."""
-    inventory = elsewhere(fleet, directory)
+    inventory = elsewhere(fleet, directory / "elsewhere", NEW)
     until(lambda: not under_way(fleet), "the end of the backup after a restore", 900)
     fleet.forget(DATA)
     began, seconds = time.monotonic(), {}
@@ -165,33 +163,12 @@ def lost(fleet: Fleet, directory: Path) -> None:
     row_of("data host lost to the first answered chat", f"{whole:.0f}", "", parts, "")
 
 
-def elsewhere(fleet: Fleet, directory: Path) -> Path:
-    """The inventory with another data host."""
-
-    def move(groups: Groups) -> None:
-        for group in groups.values():
-            if DATA in group["hosts"]:
-                known = group["hosts"].pop(DATA)
-                group["hosts"][NEW] = {**known, "ansible_host": fleet.address(NEW)} if known else None
-
-    return changed(fleet.inventory, directory / "elsewhere", move)
-
-
 def on_suite(groups: Groups) -> None:
     """Backups want the same Debian release on both ends."""
     for group in groups.values():
         for host in (DATA, BACKUP):
             if known := group["hosts"].get(host):
                 known["lab_suite"] = SUITE
-
-
-def changed(inventory: Path, target: Path, change: Callable[[Groups], None]) -> Path:
-    """A copy of an inventory with other hosts."""
-    hosts = copy_inventory(inventory, target) / "hosts.yml"
-    known = yaml.safe_load(hosts.read_text())
-    change(known["all"]["children"]["machines"]["children"])
-    hosts.write_text(json.dumps(known))
-    return target
 
 
 def as_postgres(fleet: Fleet, command: str, stdin: str | None = None) -> float:
