@@ -193,7 +193,7 @@ class Fleet:
 
     def sql(self, statement: str) -> str:
         """The database's answer, as its own superuser sees it: unaligned, without headings."""
-        command = f"runuser -u postgres -- psql -X -A -t -v ON_ERROR_STOP=1 -d {self.service}"
+        command = f"cd / && runuser -u postgres -- psql -X -A -t -v ON_ERROR_STOP=1 -d {self.service}"
         return self.on("data1", command, stdin=statement).ok().stdout.strip()
 
     service: str = "agent"
