@@ -147,7 +147,7 @@ def certificate(days: int | None) -> Item:
 
 def backup(asked: Mapping[str, Mapping[str, Any] | None]) -> Item:
     if not asked:
-        return Item(OK, "backup", "not asked, for no restore point is made: ansible-playbook playbooks/status.yml shows it")
+        return Item(OK, "backup", "not asked, for no restore point is made: playbooks/status.yml shows it")
     host, seen = next(iter(asked.items()))
     if seen is None:
         return Item(MISSING, "backup", f"{host}, which keeps them, did not say how old it is")
