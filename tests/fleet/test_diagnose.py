@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
-from support.fleet import BLAB, HOSTS, Fleet, Result, copy_inventory
+from support.fleet import BLAB, HOSTS, Fleet, Result, change_hosts, copy_inventory
 
 # Of a slot alone, as one is that was rotated since: the controller does not know it.
 OLD = "told-by-nobody-2f7c"
@@ -71,12 +70,8 @@ def test_what_is_wrong_is_found_with_what_mends_it(told: tuple[Result, Path]) ->
 def with_a_dead_host(fleet: Fleet, tmp_path: Path) -> Path:
     """The inventory, with a host that was never booted."""
     inventory = copy_inventory(fleet.inventory, tmp_path / "lab")
-    hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
-    hosts["all"]["children"]["machines"]["children"]["agents"]["hosts"]["agent3"] = {
-        "lab_suite": "trixie",
-        "ansible_host": fleet.address("agent3"),
-    }
-    (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    dead = {"lab_suite": "trixie", "ansible_host": fleet.address("agent3")}
+    change_hosts(inventory, lambda groups: groups["agents"]["hosts"].update(agent3=dead))
     return inventory
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 from support.deploys import backend, power, serving
-from support.fleet import Fleet, copy_inventory
+from support.fleet import Fleet, change_hosts, copy_inventory
 from support.load import load_on
 
 RATE = 20
@@ -49,11 +48,8 @@ def test_an_upgrade_that_would_reboot_nothing_says_so(fleet: Fleet) -> None:
 def larger(fleet: Fleet, tmp_path: Path) -> Path:
     """The lab's inventory with one more agent host."""
     inventory = copy_inventory(fleet.inventory, tmp_path / "larger")
-    path = inventory / "hosts.yml"
-    hosts = yaml.safe_load(path.read_text())
-    agents = hosts["all"]["children"]["machines"]["children"]["agents"]["hosts"]
-    agents["agent3"] = {"lab_suite": "bookworm", "ansible_host": "{{ lab_prefix }}.23"}
-    path.write_text(yaml.safe_dump(hosts))
+    another = {"lab_suite": "bookworm", "ansible_host": "{{ lab_prefix }}.23"}
+    change_hosts(inventory, lambda groups: groups["agents"]["hosts"].update(agent3=another))
     return inventory
 
 
