@@ -71,6 +71,8 @@ def base_settings(postgres: Postgres, redis: Redis, database: str) -> dict[str, 
         "database_wait_seconds": 1,
         "redis_port": redis.port,
         "redis_password": PASSWORD,
+        # All tests are one address.
+        "address_failures_per_minute": 0,
     }
 
 

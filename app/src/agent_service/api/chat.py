@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from agent_service.agents.conversation import Answer, Conversation, Question
+from agent_service.api.access import Access
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
 from agent_service.api.streams import start_stream
 from agent_service.core.metrics import Metrics
@@ -26,6 +27,7 @@ class Turns:
         self._limit: int = request.app.state.settings.message_max_characters
         self._state = request.scope["state"]
         self._session = session
+        self._access = Access(request)
         self.request_id: str = self._state["request_id"]
 
     def question(self, message: str, session_id: str | None, user_id: str | None) -> Question:
@@ -33,15 +35,19 @@ class Turns:
             reason = f"has {len(message)} characters; {self._limit} are allowed"
             faults = [{"field": "message", "reason": reason}]
             raise Problem(422, "invalid-request", f"message: {reason}", errors=faults)
+        self._access.check_size(message)
         session_id = session_id or self._session or new_session_id()
         self._state["echo_session_id"] = self._session or session_id
         self._state["log"] = {"session_id": session_id}
-        return Question(message, session_id, user_id, self.request_id)
+        user_id = self._access.acts_for(user_id)
+        return Question(message, session_id, user_id, self.request_id, self._access.own)
 
     async def answer(self, question: Question) -> ChatResponse:
+        await self._access.take()
         return ChatResponse.of(await self._conversation.answer(question))
 
     async def stream(self, question: Question) -> Response:
+        await self._access.take()
         return await start_stream(partial(self._timed, question), self.request_id)
 
     async def _timed(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
