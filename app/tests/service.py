@@ -110,13 +110,14 @@ class ProcessService:
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "uvicorn", "agent_service.main:app", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--no-access-log", "--no-proxy-headers", "--timeout-graceful-shutdown", "20"],
+                 "--port", str(self.port), "--no-access-log", "--no-proxy-headers",
+                 "--timeout-graceful-shutdown", "20"],
                 cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.client = Client(self.port)
 
-    def wait(self) -> None:
-        wait_for(lambda: self.process.poll() is not None or accepts(self.port), 30, "start-up")
+    def wait(self, seconds: float = 30) -> None:
+        wait_for(lambda: self.process.poll() is not None or accepts(self.port), seconds, "start-up")
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:

@@ -15,7 +15,7 @@ from agent_service.agents.calls import ModelCalls
 from agent_service.agents.conversation import Conversation
 from agent_service.agents.general import create_general
 from agent_service.agents.models import check_model, create_model
-from agent_service.api import chat, operations, problems
+from agent_service.api import chat, description, operations, problems
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.middleware import BodyLimit, Context
 from agent_service.core import systemd
@@ -78,8 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Agent service",
         lifespan=lifespan,
-        # The schema is no secret, but nothing is open that need not be.
-        openapi_url=None,
+        # For who holds a key. Pages that show it would load their scripts from elsewhere.
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
         middleware=[
             *_cors(settings),
             Middleware(Context, metrics=metrics),
@@ -101,7 +103,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    app.include_router(chat.router)
+    app.include_router(chat.router, responses=problems.documented(400, 401, 413, 422, 429, 500))
+    description.install(app)
     return app
 
 

@@ -3,19 +3,21 @@
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.api.access import Access
+from agent_service.api.problems import documented
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
-from agent_service.api.streams import start_stream
+from agent_service.api.streams import EventStream, start_stream
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 
-router = APIRouter()
+# What a turn may end with, besides what any request may.
+router = APIRouter(tags=["conversation"], responses=documented(403, 409, 502, 503, 504))
 
 
 class Turns:
@@ -78,11 +80,36 @@ async def agent(body: AgentRequest, turns: OneTurn) -> ChatResponse:
     return await turns.answer(turns.question(body.input, body.session_id, body.user_id))
 
 
-@router.post("/api/chat/stream")
+_EVENTS = (
+    'event: token\ndata: {"token":"Your "}\n\n'
+    'event: done\ndata: {"response":"Your balance …","session_id":"2f1c9a52","agent":"general"}\n\n'
+)
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events: `token` for each piece, then `done` with the whole answer, or `error` with a problem.",
+        "content": {
+            "text/event-stream": {
+                # Of one event; what its data holds is JSON.
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "event": {"enum": ["token", "done", "error"]},
+                        "data": {"type": "string", "contentMediaType": "application/json"},
+                    },
+                    "required": ["event", "data"],
+                },
+                "example": _EVENTS,
+            }
+        },
+    }
+}
+
+
+@router.post("/api/chat/stream", status_code=200, response_class=EventStream, responses=_STREAM)
 async def stream(body: ChatRequest, turns: OneTurn) -> Response:
     return await turns.stream(turns.question(body.message, body.session_id, body.user_id))
 
 
-@router.get("/chat/stream")
+@router.get("/chat/stream", status_code=200, response_class=EventStream, responses=_STREAM)
 async def stream_get(query: Annotated[ChatRequest, Query()], turns: OneTurn) -> Response:
     return await turns.stream(turns.question(query.message, query.session_id, query.user_id))

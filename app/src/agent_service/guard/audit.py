@@ -78,8 +78,8 @@ class Entry:
             "request_id": self.request_id,
             "reason": self.reason,
         }
-        touched: dict[str | None, tuple[str | None, Kind]] = {**self.touched} or {None: (None, "access")}
-        for conversation_id, (owner_id, kind) in touched.items():
+        nothing: dict[str | None, tuple[str | None, Kind]] = {None: (None, "access")}
+        for conversation_id, (owner_id, kind) in (self.touched or nothing).items():
             row = {**common, "kind": kind, "conversation_id": conversation_id, "owner_id": owner_id}
             yield {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
 

@@ -16,6 +16,7 @@ from agent_service.core.metrics import Metrics
 REST_SECONDS = 5
 # Subjects of one kind of limit that a process remembers.
 _REMEMBERED = 10_000
+_NOTHING = (-1, 0)
 
 # Counted by one clock, Redis's own, so instances cannot disagree on the day; its days are UTC's, from midnight on.
 # What the caller remembers of this window counts too: a Redis that lost its data knows less than the instances do.
@@ -24,12 +25,15 @@ local allowed, seconds = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = tonumber(redis.call('TIME')[1])
 local window = math.floor(now / seconds)
 local key = KEYS[1] .. ':' .. window
-local count = tonumber(redis.call('GET', key) or '0')
+local kept = tonumber(redis.call('GET', key) or '0')
+local count = kept
 if tonumber(ARGV[3]) == window then count = math.max(count, tonumber(ARGV[4])) end
 local left = seconds - now % seconds
 local taken = 0
 if count < allowed then
     count, taken = count + 1, 1
+end
+if count > kept then
     redis.call('SET', key, count, 'EX', left + 60)
 end
 return {taken, count, left, window}
@@ -92,7 +96,7 @@ class Limiter:
 
     def _outcome(self, limit: Limit, taken: bool, count: int, left: int, window: int) -> Outcome:
         seen = self._seen.setdefault(limit.name, OrderedDict())
-        before = seen.get(limit.subject, (-1, 0))
+        before = seen.get(limit.subject, _NOTHING)
         # Answers of concurrent requests may come out of order.
         seen[limit.subject] = max(before, (window, count))
         seen.move_to_end(limit.subject)
@@ -103,4 +107,5 @@ class Limiter:
         return Outcome(taken, max(0, limit.allowed - count), left)
 
     def _remembered(self, limit: Limit) -> tuple[int, int]:
-        return self._seen.get(limit.name, {}).get(limit.subject, (-1, 0))
+        seen = self._seen.get(limit.name)
+        return seen.get(limit.subject, _NOTHING) if seen else _NOTHING
