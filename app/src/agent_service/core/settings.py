@@ -177,11 +177,13 @@ def load_settings() -> Settings:
 
 
 def _faults(error: ValidationError) -> list[str]:
-    def reason(kind: str, message: str) -> str:
-        return "is missing" if kind == "missing" else message.removeprefix("Value error, ")
+    def reason(place: tuple[int | str, ...], kind: str, message: str) -> str:
+        where = ".".join(map(str, place[1:]))
+        told = "is missing" if kind == "missing" else message.removeprefix("Value error, ")
+        return f"{where} {told}" if where else told
 
     return [
         f"AGENT_{str(fault['loc'][0]).upper()} (or the credential agent_{fault['loc'][0]}): "
-        f"{reason(fault['type'], fault['msg'])}"
+        f"{reason(fault['loc'], fault['type'], fault['msg'])}"
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
