@@ -1,4 +1,5 @@
 import base64
+import hmac
 import json
 import time
 import uuid
@@ -6,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from access import FREE, GUARD, PRO, SECRET, SMALL, bearer, token
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -114,8 +116,6 @@ def test_subject_has_to_be_a_string(ask: Callable[..., httpx.Response]) -> None:
     header = base64.urlsafe_b64encode(b'{"alg":"HS256"}').decode().rstrip("=")
     assert ask(f"{header}.e30.").status_code == 401
     claims = {"sub": 7, "exp": int(time.time()) + 600}
-    import jwt.api_jws
-
     assert ask(jwt.api_jws.encode(json.dumps(claims).encode(), SECRET, "HS256")).status_code == 401
 
 
@@ -161,8 +161,6 @@ def test_public_keys(run: Run, base_settings: dict[str, Any], tmp_path: Any, alg
     # What everybody knows must not serve as a shared secret.
     forged = [base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (
         b'{"alg":"HS256","typ":"JWT"}', json.dumps({"sub": "eve", "exp": NOW + 600}).encode())]  # fmt: skip
-    import hmac
-
     signature = hmac.digest(public.encode(), ".".join(forged).encode(), "sha256")
     assert status(".".join([*forged, base64.urlsafe_b64encode(signature).decode().rstrip("=")])) == 401
 
@@ -190,6 +188,20 @@ def test_tiers_bound_prompts_as_agreed(ask: Callable[..., httpx.Response]) -> No
     assert ask(KEY, "请" * 8_001).json()["allowed"] == 8_000
     assert ask(KEY, "请" * 8_000).status_code == 200
     assert ask(token(user()), "请" * 1_001).json()["tier"] == "free"
+
+
+def test_websockets_need_a_credential_too(guarded: LocalService) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
+    }
+    refused = guarded.client.get("/nothing", headers={**upgrade, "Authorization": "Bearer no-key-at-all"})
+    assert refused.status_code == 401
+    assert refused.json()["type"] == "urn:agent:problem:unauthorized"
+    # What there is not is not told to everybody.
+    assert guarded.client.get("/nothing", headers=upgrade).status_code in (403, 404)
 
 
 def test_other_names_of_the_service(run: Run, base_settings: dict[str, Any]) -> None:
