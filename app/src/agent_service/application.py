@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
             # What lives now lives for good; not looking at it again keeps pauses short.
             gc.collect()
             gc.freeze()
-            async with audit.writing(pool), systemd.watchdog():
+            async with systemd.watchdog(), audit.writing(pool):
                 systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {model_name}")
                 logger.info("started", model=model_name)
                 yield

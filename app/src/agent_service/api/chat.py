@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from agent_service.agents.conversation import Answer, Conversation, Question
-from agent_service.api.access import Access
+from agent_service.api.access import Access, CallerAccess
 from agent_service.api.problems import documented
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
 from agent_service.api.streams import EventStream, start_stream
@@ -23,13 +23,13 @@ router = APIRouter(tags=["conversation"], responses=documented(403, 409, 502, 50
 class Turns:
     """The service's conversation, seen from one request."""
 
-    def __init__(self, request: Request, session: SessionHeader = None) -> None:
+    def __init__(self, request: Request, access: Access, session: str | None) -> None:
         self._conversation: Conversation = request.app.state.conversation
         self._metrics: Metrics = request.app.state.metrics
         self._limit: int = request.app.state.settings.message_max_characters
         self._state = request.scope["state"]
         self._session = session
-        self._access = Access(request)
+        self._access = access
         self.request_id: str = self._state["request_id"]
 
     def question(self, message: str, session_id: str | None, user_id: str | None) -> Question:
@@ -66,7 +66,12 @@ class Turns:
         return await self._conversation.stream(question, measured)
 
 
-OneTurn = Annotated[Turns, Depends(Turns)]
+# Not the class itself, which would cost each request a thread.
+async def _turns(request: Request, access: CallerAccess, session: SessionHeader = None) -> Turns:
+    return Turns(request, access, session)
+
+
+OneTurn = Annotated[Turns, Depends(_turns)]
 
 
 @router.post("/api/chat")
