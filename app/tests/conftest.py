@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from servers import PASSWORD, Model, Postgres, Redis
 from service import Client, LocalService, migrate
 
 DATABASE = "agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
 MODEL_SECONDS = 1
+
+# Not as rich as it would be where rich is installed: that takes seconds, and services under test wait for it.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +81,8 @@ def base_settings(postgres: Postgres, redis: Redis, database: str) -> dict[str, 
         "database_wait_seconds": 1,
         "redis_port": redis.port,
         "redis_password": PASSWORD,
+        # All tests are one address.
+        "address_failures_per_minute": 0,
     }
 
 

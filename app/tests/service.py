@@ -61,8 +61,9 @@ class LocalService:
         self.settings = Settings(_env_file=None, **{"api_key": KEY, **settings})
         self.port = free_port()
         config = uvicorn.Config(
-            create_app(self.settings), host="127.0.0.1", port=self.port, log_config=None, access_log=False
-        )
+            create_app(self.settings), host="127.0.0.1", port=self.port, log_config=None, access_log=False,
+            proxy_headers=False,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -109,13 +110,14 @@ class ProcessService:
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "uvicorn", "agent_service.main:app", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "20"],
+                 "--port", str(self.port), "--no-access-log", "--no-proxy-headers",
+                 "--timeout-graceful-shutdown", "20"],
                 cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.client = Client(self.port)
 
-    def wait(self) -> None:
-        wait_for(lambda: self.process.poll() is not None or accepts(self.port), 30, "start-up")
+    def wait(self, seconds: float = 30) -> None:
+        wait_for(lambda: self.process.poll() is not None or accepts(self.port), seconds, "start-up")
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:

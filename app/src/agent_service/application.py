@@ -9,32 +9,43 @@ from typing import Any
 from fastapi import FastAPI
 from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.calls import ModelCalls
 from agent_service.agents.conversation import Conversation
 from agent_service.agents.general import create_general
 from agent_service.agents.models import check_model, create_model
-from agent_service.api import chat, operations, problems
-from agent_service.api.middleware import Authentication, BodyLimit, Context
+from agent_service.api import chat, description, operations, problems
+from agent_service.api.access import Guard, TrustedHosts
+from agent_service.api.middleware import BodyLimit, Context
 from agent_service.core import systemd
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
+from agent_service.guard.audit import Audit
+from agent_service.guard.bearer import Tokens
+from agent_service.guard.credentials import Credentials
+from agent_service.guard.keys import MAIN, Key, digest_of, parse_keys
+from agent_service.guard.limits import Limiter
+from agent_service.guard.tiers import MAIN_TIER
 from agent_service.memory.database import create_pool
 from agent_service.memory.history import History
-from agent_service.memory.sessions import Sessions
+from agent_service.memory.sessions import Sessions, create_redis
 
 logger = get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
+    redis = create_redis(settings)
+    limiter = Limiter(redis, settings.name, metrics)
+    audit = Audit(metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(_log_stray)
         pool = create_pool(settings)
-        sessions = Sessions(settings, metrics)
+        sessions = Sessions(redis, settings, metrics)
         history = History(pool, settings.history_messages, settings.history_characters)
         model_name, model = create_model(settings)
         agent = create_general(model, ModelCalls(model_name, metrics))
@@ -42,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.readiness = operations.Readiness(
             history.check, sessions.check, lambda: check_model(model), model_name
         )
+        app.state.limiter = limiter
         try:
             await pool.open()
             try:
@@ -54,23 +66,36 @@ def create_app(settings: Settings) -> FastAPI:
             # What lives now lives for good; not looking at it again keeps pauses short.
             gc.collect()
             gc.freeze()
-            async with systemd.watchdog():
+            async with systemd.watchdog(), audit.writing(pool):
                 systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {model_name}")
                 logger.info("started", model=model_name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
-            await sessions.close()
+            await redis.aclose()
             await pool.close()
 
     app = FastAPI(
         title="Agent service",
         lifespan=lifespan,
-        # The schema is no secret, but nothing is open that need not be.
-        openapi_url=None,
+        # For who holds a key. Pages that show it would load their scripts from elsewhere.
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
         middleware=[
+            *_cors(settings),
             Middleware(Context, metrics=metrics),
-            Middleware(Authentication, key=settings.api_key),
+            *([Middleware(TrustedHosts, names=settings.trusted_hosts)] if settings.trusted_hosts else []),
+            Middleware(
+                Guard,
+                credentials=_credentials(settings),
+                limiter=limiter,
+                audit=audit,
+                metrics=metrics,
+                trusted_proxies=settings.trusted_proxies,
+                requests_per_minute=settings.address_requests_per_minute,
+                failures_per_minute=settings.address_failures_per_minute,
+            ),
             Middleware(BodyLimit, limit=settings.body_max_bytes),
         ],
     )
@@ -78,8 +103,37 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    app.include_router(chat.router)
+    app.include_router(chat.router, responses=problems.documented(400, 401, 413, 422, 429, 500))
+    description.install(app)
     return app
+
+
+def _credentials(settings: Settings) -> Credentials:
+    main = Key(MAIN, MAIN_TIER, digest_of(settings.api_key.get_secret_value().encode()))
+    keys = parse_keys(settings.api_keys.get_secret_value(), settings.tiers)
+    secret = settings.jwt_secret.get_secret_value()
+    tokens = None
+    if secret or settings.jwt_public_key:
+        tokens = Tokens(secret, settings.jwt_public_key, settings.jwt_issuer, settings.jwt_audience, settings.tiers)
+    return Credentials([main, *keys], tokens, settings.tiers)
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Outermost: a browser asks before it sends a credential, and reads no refusal without leave."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Session-Id"],
+            expose_headers=[
+                "X-Request-Id", "X-Session-Id", "Retry-After",
+                "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+            ],
+        )
+    ]  # fmt: skip
 
 
 def _log_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

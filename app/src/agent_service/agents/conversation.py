@@ -21,6 +21,8 @@ class Question:
     session_id: str
     user_id: str | None
     request_id: str | None
+    # Whether the user may open nothing but what is theirs, as the bearer of a token.
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Conversation:
     @contextlib.asynccontextmanager
     async def _turn(self, question: Question) -> AsyncIterator[list[AnyMessage]]:
         async with self._sessions.turn(question.session_id):
-            history = await self._history.load(question.session_id, question.user_id)
+            history = await self._history.load(question.session_id, question.user_id, question.own)
             messages: list[AnyMessage] = [
                 HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
                 for message in history
@@ -94,6 +96,7 @@ class Conversation:
                 input_tokens=usage.input_tokens if usage else None,
                 output_tokens=usage.output_tokens if usage else None,
                 request_id=question.request_id,
+                own=question.own,
             )
         )
         await self._sessions.record(question.session_id, NAME, usage.total_tokens if usage else 0)

@@ -1,13 +1,10 @@
-"""What happens to every request before a route sees it: identity, measure, key, size."""
+"""What happens to every request before a route sees it: identity, measure, size."""
 
-import hashlib
-import hmac
 import re
 import time
 import uuid
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +50,7 @@ class Context:
                 headers.setdefault("Cache-Control", "no-store")
                 if session := state.get("echo_session_id"):
                     headers["X-Session-Id"] = session
+                headers.update(state.get("headers", {}))
             await send(message)
 
         started = time.perf_counter()
@@ -88,32 +86,6 @@ class Context:
             milliseconds=round(seconds * 1000, 1),
             **scope["state"].get("log", {}),
         )
-
-
-class Authentication:
-    """Refuse whoever does not hold the key, before anything is read or looked up."""
-
-    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
-        self._app = app
-        # Digests have one length, so the comparison tells nothing about the key's.
-        self._digest = _digest(key.get_secret_value().encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPERATIONS and not self._allowed(Headers(scope=scope)):
-            problem = Problem(
-                401,
-                "unauthorized",
-                "Send the API key as Authorization: Bearer <key>.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-            await respond(problem, scope["state"]["request_id"])(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _allowed(self, headers: Headers) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(_digest(key.strip().encode("latin-1")), self._digest)
-        return same and scheme.lower() == "bearer"
 
 
 class BodyLimit:
@@ -158,7 +130,3 @@ class BodyLimit:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from agent_service.api.problems import respond
+from agent_service.api.problems import documented, respond
 from agent_service.core.logs import get_logger
 from agent_service.core.problems import Problem
 
@@ -19,7 +19,7 @@ Check = Callable[[], Awaitable[None]]
 CHECK_SECONDS = 2.5
 MODEL_SECONDS = 30
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
 logger = get_logger(__name__)
 
 
@@ -41,6 +41,8 @@ class Readiness:
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
         )
+        if redis["status"] != "ok":
+            redis["limits"] = "counted by each process alone"
         return {"database": database, "redis": redis, "model": model}
 
     async def _check_model(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ async def health() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/ready")
+@router.get("/ready", responses=documented(503))
 async def ready(request: Request) -> Response:
     settings = request.app.state.settings
     checks = await request.app.state.readiness.results()
@@ -86,6 +88,6 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "ready" if whole else "degraded", **about})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -11,6 +11,30 @@ from starlette.types import Scope
 
 from agent_service.core.problems import Problem
 
+_MEANINGS = {
+    400: "The request cannot be read.",
+    401: "No API key or token that holds.",
+    403: "What is asked for is another user's.",
+    404: "There is no such thing.",
+    409: "Another request is in the way.",
+    413: "The body, or the prompt for the caller's tier, is too large.",
+    422: "A field is missing, not known or not acceptable.",
+    429: "More requests than the tier or the address may send.",
+    500: "The service failed.",
+    502: "The model failed.",
+    503: "The database or the model cannot be used for now.",
+    504: "The model did not answer in time.",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Problems that routes answer with, for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _MEANINGS[status], "content": {"application/problem+json": {"schema": schema}}}
+        for status in statuses
+    }
+
 
 class ProblemResponse(JSONResponse):
     media_type = "application/problem+json"

@@ -47,6 +47,8 @@ def configure_logging(level: str, **context: str) -> None:
     # Libraries stay at warning: at debug the model client writes whole requests.
     root.setLevel(logging.WARNING)
     logging.getLogger("agent_service").setLevel(level.upper())
+    # A stream of its own in the same place: whatever the level, it is whole.
+    logging.getLogger("agent_service.audit").setLevel(logging.INFO)
     for name in ("uvicorn", "uvicorn.error", "alembic"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True

@@ -46,3 +46,17 @@ class Metrics:
         self.redis_errors = Counter(
             "agent_redis_errors", "Redis operations that failed; the service went on.", registry=self.registry
         )
+        self.limited = Counter(
+            "agent_limited", "Requests refused for being too many.", ("limit",), registry=self.registry
+        )
+        self.limits_local = Counter(
+            "agent_limits_local",
+            "Requests counted in this process alone, since Redis did not answer.",
+            registry=self.registry,
+        )
+        self.unauthorized = Counter(
+            "agent_unauthorized", "Requests without a credential that holds.", ("reason",), registry=self.registry
+        )
+        self.audit_lost = Counter(
+            "agent_audit_lost", "Audit rows that the table did not get; the log has them.", registry=self.registry
+        )

@@ -1,16 +1,22 @@
 """Every setting of the service, read once; a start with a missing or placeholder secret is refused."""
 
+import ipaddress
 import os
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
 )
+
+from agent_service.guard.bearer import SECRET_BYTES, read_public_key
+from agent_service.guard.keys import parse_keys
+from agent_service.guard.tiers import DEFAULT_TIERS, Tier, with_defaults
 
 _PLACEHOLDER = re.compile(
     r"(?:change|replace)[-_ ]?(?:me|this|it)?.*|your[-_ ].*|.*placeholder.*|<.*>|\$?\{.*\}"
@@ -21,6 +27,15 @@ API_KEY_CHARACTERS = 16
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _words(value: object) -> object:
+    """A list as people write it into a variable: a, b c."""
+    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
@@ -75,7 +90,25 @@ class Settings(BaseSettings):
     session_seconds: int = Field(default=24 * 3600, ge=1)
     session_wait_seconds: Seconds = 60
 
-    @field_validator("api_key", "model_key", "database_password", "redis_password")
+    # Who may call, how much, and from where: docs/access.md.
+    tiers: dict[str, Tier] = Field(default=dict(DEFAULT_TIERS), min_length=1)
+    # Lines of `name tier sha256:digest`.
+    api_keys: SecretStr = SecretStr("")
+    # Tokens are verified by a shared secret or by a public key, in PEM or the name of its file.
+    jwt_secret: SecretStr = SecretStr("")
+    jwt_public_key: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    # A client's requests, and those that were refused for their credential; 0 is unlimited.
+    address_requests_per_minute: int = Field(default=0, ge=0)
+    address_failures_per_minute: int = Field(default=120, ge=0)
+    # Whose X-Forwarded-For is believed.
+    trusted_proxies: Networks = ()
+    # Names that the service answers to; empty for any.
+    trusted_hosts: Names = ()
+    cors_origins: Names = ()
+
+    @field_validator("api_key", "model_key", "database_password", "redis_password", "jwt_secret")
     @classmethod
     def _refuse_placeholder(cls, secret: SecretStr) -> SecretStr:
         if _PLACEHOLDER.fullmatch(secret.get_secret_value().strip()):
@@ -88,6 +121,38 @@ class Settings(BaseSettings):
         if len(key.get_secret_value()) < API_KEY_CHARACTERS:
             raise ValueError(f"must have at least {API_KEY_CHARACTERS} characters")
         return key
+
+    @field_validator("tiers", mode="before")
+    @classmethod
+    def _complete_tiers(cls, given: object) -> object:
+        return with_defaults(given)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, keys: SecretStr, info: ValidationInfo) -> SecretStr:
+        parse_keys(keys.get_secret_value(), info.data.get("tiers", DEFAULT_TIERS))
+        return keys
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _refuse_short_secret(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value().encode()) < SECRET_BYTES:
+            raise ValueError(f"must have at least {SECRET_BYTES} bytes")
+        return secret
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _read_public_key(cls, key: str, info: ValidationInfo) -> str:
+        if key and info.data.get("jwt_secret", SecretStr("")).get_secret_value():
+            raise ValueError("is set together with AGENT_JWT_SECRET; tokens are verified by one of them")
+        return read_public_key(key) if key else ""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not re.fullmatch(r"\*|https?://[^/\s*]+", origin) for origin in origins):
+            raise ValueError("must be origins as browsers send them, https://shop.example.com, or *")
+        return origins
 
     @classmethod
     def settings_customise_sources(
@@ -112,11 +177,13 @@ def load_settings() -> Settings:
 
 
 def _faults(error: ValidationError) -> list[str]:
-    def reason(kind: str, message: str) -> str:
-        return "is missing" if kind == "missing" else message.removeprefix("Value error, ")
+    def reason(place: tuple[int | str, ...], kind: str, message: str) -> str:
+        where = ".".join(map(str, place[1:]))
+        told = "is missing" if kind == "missing" else message.removeprefix("Value error, ")
+        return f"{where} {told}" if where else told
 
     return [
         f"AGENT_{str(fault['loc'][0]).upper()} (or the credential agent_{fault['loc'][0]}): "
-        f"{reason(fault['type'], fault['msg'])}"
+        f"{reason(fault['loc'], fault['type'], fault['msg'])}"
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from agent_service.core.problems import Problem
+from agent_service.guard import audit
 from agent_service.memory.database import Pool, connection
 
 _LOAD = """
@@ -24,7 +25,7 @@ WITH turn AS (
     VALUES (%(id)s, %(user_id)s, 2)
     ON CONFLICT (id) DO UPDATE
     SET message_count = c.message_count + 2, user_id = coalesce(c.user_id, excluded.user_id), updated_at = now()
-    WHERE c.user_id IS NULL OR excluded.user_id IS NULL OR c.user_id = excluded.user_id
+    WHERE c.user_id = excluded.user_id OR NOT %(own)s AND (c.user_id IS NULL OR excluded.user_id IS NULL)
     RETURNING message_count
 )
 INSERT INTO messages
@@ -58,6 +59,7 @@ class Turn:
     input_tokens: int | None
     output_tokens: int | None
     request_id: str | None
+    own: bool = False
 
 
 class History:
@@ -66,13 +68,16 @@ class History:
         self._messages = messages - messages % 2
         self._characters = characters
 
-    async def load(self, session_id: str, user_id: str | None) -> list[Message]:
-        """The newest messages that fit the bounds, oldest first."""
+    async def load(self, session_id: str, user_id: str | None, own: bool = False) -> list[Message]:
+        """The newest messages that fit the bounds, oldest first; where OWN, of the user's own conversations alone."""
         bounds = {"id": session_id, "messages": self._messages, "characters": self._characters}
         async with connection(self._pool) as borrowed:
             rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
-        if rows and user_id is not None and rows[0][0] not in (None, user_id):
-            raise _foreign()
+        if rows:
+            owner = rows[0][0]
+            audit.looked_at(session_id, owner)
+            if user_id is not None and owner != user_id and (own or owner is not None):
+                raise _foreign()
         messages = [Message(role, content) for _, role, content in rows if role is not None]
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
@@ -84,6 +89,7 @@ class History:
             "question": turn.question,
             "answer": turn.answer,
             "request_id": turn.request_id,
+            "own": turn.own,
             "agent": turn.agent,
             "model": turn.model,
             "input_tokens": turn.input_tokens,
@@ -93,6 +99,7 @@ class History:
             stored = await borrowed.execute(_APPEND, values)
         if stored.rowcount != 2:
             raise _foreign()
+        audit.changed(turn.session_id, turn.user_id)
 
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""

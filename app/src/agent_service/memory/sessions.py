@@ -32,25 +32,29 @@ def encryption(settings: Settings) -> dict[str, Any]:
     return {"ssl": True, "ssl_ca_certs": settings.redis_ca or None, "ssl_check_hostname": True}
 
 
+def create_redis(settings: Settings) -> Redis:
+    return Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_database,
+        username=settings.redis_user or None,
+        password=settings.redis_password.get_secret_value() or None,
+        **encryption(settings),
+        decode_responses=True,
+        socket_connect_timeout=1,
+        socket_timeout=2,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 1),
+    )
+
+
 class Sessions:
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, redis: Redis, settings: Settings, metrics: Metrics) -> None:
         self._prefix = f"{settings.name}:session:"
         self._seconds = settings.session_seconds
         self._wait = settings.session_wait_seconds
         self._metrics = metrics
         self._rest_until = 0.0
-        self._redis = Redis(
-            host=settings.redis_host,
-            port=settings.redis_port,
-            db=settings.redis_database,
-            username=settings.redis_user or None,
-            password=settings.redis_password.get_secret_value() or None,
-            **encryption(settings),
-            decode_responses=True,
-            socket_connect_timeout=1,
-            socket_timeout=2,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 1),
-        )
+        self._redis = redis
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[None]:
@@ -86,9 +90,6 @@ class Sessions:
 
     async def check(self) -> None:
         await self._redis.ping()
-
-    async def close(self) -> None:
-        await self._redis.aclose()
 
     async def _acquire(self, session_id: str) -> Lock | None:
         if self._resting():
