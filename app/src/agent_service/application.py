@@ -10,10 +10,8 @@ from fastapi import FastAPI
 from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 
-from agent_service.agents.calls import ModelCalls
 from agent_service.agents.conversation import Conversation
 from agent_service.agents.general import create_general
-from agent_service.agents.models import check_model, create_model
 from agent_service.api import chat, operations, problems
 from agent_service.api.middleware import Authentication, BodyLimit, Context
 from agent_service.core import systemd
@@ -23,6 +21,7 @@ from agent_service.core.settings import Settings
 from agent_service.memory.database import create_pool
 from agent_service.memory.history import History
 from agent_service.memory.sessions import Sessions
+from agent_service.models.access import Models
 
 logger = get_logger(__name__)
 
@@ -36,12 +35,10 @@ def create_app(settings: Settings) -> FastAPI:
         pool = create_pool(settings)
         sessions = Sessions(settings, metrics)
         history = History(pool, settings.history_messages, settings.history_characters)
-        model_name, model = create_model(settings)
-        agent = create_general(model, ModelCalls(model_name, metrics))
-        app.state.conversation = Conversation(agent, model_name, history, sessions, settings.turn_seconds)
-        app.state.readiness = operations.Readiness(
-            history.check, sessions.check, lambda: check_model(model), model_name
-        )
+        models = Models(settings, metrics, pool)
+        agent = create_general(models)
+        app.state.conversation = Conversation(agent, models, history, sessions, settings.turn_seconds)
+        app.state.readiness = operations.Readiness(history.check, sessions.check, models)
         try:
             await pool.open()
             try:
@@ -55,11 +52,12 @@ def create_app(settings: Settings) -> FastAPI:
             gc.collect()
             gc.freeze()
             async with systemd.watchdog():
-                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {model_name}")
-                logger.info("started", model=model_name)
+                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {models.name}")
+                logger.info("started", model=models.name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            await models.close()
             await sessions.close()
             await pool.close()
 

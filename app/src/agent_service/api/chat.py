@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
 from agent_service.api.streams import start_stream
@@ -44,11 +45,11 @@ class Turns:
     async def stream(self, question: Question) -> Response:
         return await start_stream(partial(self._timed, question), self.request_id)
 
-    async def _timed(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
+    async def _timed(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """The turn; how long its first piece takes is measured here."""
         started: float | None = time.perf_counter()
 
-        async def measured(piece: str) -> None:
+        async def measured(piece: str | Restart) -> None:
             nonlocal started
             if started is not None:
                 self._metrics.first_token_seconds.observe(time.perf_counter() - started)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from agent_service.api.problems import respond
 from agent_service.core.logs import get_logger
 from agent_service.core.problems import Problem
+from agent_service.models.access import Models
 
 Check = Callable[[], Awaitable[None]]
 
@@ -26,11 +27,10 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, model: Check, model_name: str) -> None:
+    def __init__(self, database: Check, redis: Check, models: Models) -> None:
         self._database = database
         self._redis = redis
-        self._model = model
-        self._model_name = model_name
+        self._models = models
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
@@ -41,14 +41,18 @@ class Readiness:
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
         )
-        return {"database": database, "redis": redis, "model": model}
+        checks = {"database": database, "redis": redis, "model": model}
+        budget = await self._models.budget_report()
+        return {**checks, "budget": budget} if budget else checks
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:
-            result = await self._result("model", self._model, "degraded")
-            self._model_result = {"name": self._model_name, **result}
+            result = await self._result("model", self._models.check, "degraded")
+            self._model_result = {"name": self._models.name, **result}
             self._model_until = time.monotonic() + MODEL_SECONDS
-        return self._model_result
+        models = await self._models.report()
+        resting = any(model["breaker"] == "open" for model in models)
+        return {**self._model_result, **({"status": "degraded"} if resting else {}), "models": models}
 
     async def _result(self, name: str, check: Check, failed: str) -> dict[str, Any]:
         started = time.perf_counter()

@@ -2,10 +2,11 @@
 
 import re
 import uuid
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Header
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from agent_service.agents.conversation import Answer
 from agent_service.core.text import fault_in_name, fault_in_text, unix_lines
@@ -38,6 +39,7 @@ Text = Annotated[str, AfterValidator(_text)]
 # Visible ASCII: the value also travels in a header.
 SessionId = Annotated[str, AfterValidator(_session)]
 SessionHeader = Annotated[SessionId | None, Header(alias="X-Session-Id")]
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str)]
 UserId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
 
 
@@ -65,6 +67,10 @@ class UsageBody(BaseModel):
     output_tokens: int
     total_tokens: int
     cached_tokens: int
+    # A string, since a JSON number would lose digits on its way; null where a model has no price.
+    cost_usd: Money | None
+    # Whether the answer was kept from before, and cost nothing.
+    from_cache: bool
 
 
 class ChatResponse(BaseModel):
@@ -78,6 +84,8 @@ class ChatResponse(BaseModel):
     confidence: float | None = None
     model: str
     usage: UsageBody | None
+    # Whether no model answered and this is the text for that case.
+    degraded: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> "ChatResponse":
