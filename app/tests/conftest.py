@@ -53,6 +53,20 @@ def model(model_server: Model) -> Model:
 
 
 @pytest.fixture(scope="session")
+def other_model_server() -> Iterator[Model]:
+    server = Model()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def other_model(other_model_server: Model) -> Model:
+    """A second provider, to fall back on."""
+    other_model_server.reset()
+    return other_model_server
+
+
+@pytest.fixture(scope="session")
 def database(postgres: Postgres) -> str:
     postgres.create_database(DATABASE)
     process = migrate(postgres.port, DATABASE)
@@ -90,6 +104,9 @@ def run() -> Iterator[Callable[[dict[str, Any]], LocalService]]:
     services: list[LocalService] = []
 
     def start(settings: dict[str, Any]) -> LocalService:
+        # Clients of one URL and timeout share connections in a process; these services have a loop each.
+        if seconds := settings.get("model_timeout_seconds"):
+            settings = {**settings, "model_timeout_seconds": seconds + len(services) / 1e6}
         services.append(LocalService(settings))
         return services[-1]
 

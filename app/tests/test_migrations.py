@@ -34,7 +34,9 @@ def test_from_empty_by_several_at_once_and_again(postgres: Postgres) -> None:
     processes = [migrate(postgres.port, "several") for _ in range(2)]
     results = [finish(process) for process in processes]
     assert [code for code, _, _ in results] == [0, 0], results
-    assert sum(output.count("Running upgrade") for _, output, _ in results) == 1
+    # Each once, by whichever came first.
+    migrations = len(list((APP / "migrations/versions").glob("*.py")))
+    assert sum(output.count("Running upgrade") for _, output, _ in results) == migrations
     assert tables(postgres, "several") == ["alembic_version", "conversations", "messages", "model_calls"]
     code, output, _ = finish(migrate(postgres.port, "several"))
     assert code == 0

@@ -168,6 +168,7 @@ class Models:
                         if problem.code in UNWELL:
                             await self._breakers.failed(model.place, began)
                         raise problem from (None if problem is error else error)
+                    logger.info("model_retried", model=model.name, code=problem.code, exc_info=error)
                 self._metrics.model_retries.labels(model.name).inc()
                 await asyncio.sleep(wait)
                 number += 1

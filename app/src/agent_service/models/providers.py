@@ -32,9 +32,7 @@ def create_model(settings: Settings, reference: str = "") -> Model:
     if provider == "anthropic":
         from langchain_anthropic import ChatAnthropic
 
-        chat = ChatAnthropic(
-            model=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True
-        )
+        chat = ChatAnthropic(model=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True)
     elif provider == "openai":
         from langchain_openai import ChatOpenAI
 

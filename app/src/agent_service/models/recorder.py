@@ -59,7 +59,7 @@ class Recorder(AsyncCallbackHandler):
             turn.calls.append(ModelCall(at, turn.agent, self._model, round(seconds * 1000), outcome))
             return
         asked, answered = usage["input_tokens"], usage["output_tokens"]
-        cached = usage.get("input_token_details", {}).get("cache_read", 0)
+        cached = usage.get("input_token_details", {}).get("cache_read") or 0
         cost = self._prices.cost(self._model, at, asked, cached, answered)
         self._metrics.tokens.labels(self._model, "input").inc(asked)
         self._metrics.tokens.labels(self._model, "output").inc(answered)

@@ -1,0 +1,1 @@
+"""The subcommands of agentctl; each loads what it needs when it runs."""
