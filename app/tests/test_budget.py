@@ -82,8 +82,8 @@ def budget(client: Client) -> dict[str, Any]:
     return found
 
 
-def test_alert_then_economy_on_every_instance(run: Run, settings: dict[str, Any], four_tokens: Model) -> None:
-    client, peer = run(settings).client, run(settings).client
+def test_alert_then_economy_on_every_instance(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
+    client, peer = run_briefly(settings).client, run_briefly(settings).client
     assert client.chat("Hi").json()["usage"]["cost_usd"] == "0.004"
     assert budget(client)["state"] == "free"
     assert peer.chat("Hi").json()["model"] == "tester"
@@ -98,8 +98,8 @@ def test_alert_then_economy_on_every_instance(run: Run, settings: dict[str, Any]
     assert client.metric("agent_budget_usd") == pytest.approx(0.01)
 
 
-def test_refusal_says_until_when(run: Run, settings: dict[str, Any], four_tokens: Model) -> None:
-    client = run({**settings, "budget_mode": "refuse", "budget_usd_daily": "0.004"}).client
+def test_refusal_says_until_when(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
+    client = run_briefly({**settings, "budget_mode": "refuse", "budget_usd_daily": "0.004"}).client
     assert client.chat("Hi").status_code == 200
     asked = len(four_tokens.requests())
     for response in (client.chat("Hi"), client.post("/api/chat/stream", json={"message": "Hi"})):
@@ -113,17 +113,17 @@ def test_refusal_says_until_when(run: Run, settings: dict[str, Any], four_tokens
     assert client.get("/ready").status_code == 200
 
 
-def test_alert_mode_changes_nothing_but_says_so(run: Run, settings: dict[str, Any], four_tokens: Model) -> None:
-    client = run({**settings, "budget_mode": "alert"}).client
+def test_alert_mode_changes_nothing_but_says_so(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
+    client = run_briefly({**settings, "budget_mode": "alert"}).client
     assert {client.chat("Hi").json()["model"] for _ in range(5)} == {"tester"}
     assert budget(client)["state"] == "alert"
     assert Decimal(budget(client)["spent_usd"]) == Decimal("0.020")
 
 
 def test_day_is_rebuilt_from_the_database(
-    run: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
+    run_briefly: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
 ) -> None:
-    client = run(settings).client
+    client = run_briefly(settings).client
     client.chat("Hi")
     client.chat("Hi")
     with RedisClient(port=redis.port, password=PASSWORD, decode_responses=True) as connection:
@@ -134,38 +134,40 @@ def test_day_is_rebuilt_from_the_database(
         client.chat("Hi")
         assert connection.get(key) == "12000000000"
         connection.delete(key)
-    assert budget(run(settings).client)["spent_usd"] == "0.012"
+    assert budget(run_briefly(settings).client)["spent_usd"] == "0.012"
 
 
 def test_budget_holds_while_redis_is_away(
-    run: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
+    run_briefly: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
 ) -> None:
-    client = run({**settings, "budget_mode": "refuse"}).client
+    client = run_briefly({**settings, "budget_mode": "refuse"}).client
     client.chat("Hi")
     redis.stop()
     try:
         assert [client.chat("Hi").status_code for _ in range(4)] == [200, 200, 503, 503]
         # One that starts now learns it from the database.
-        assert run({**settings, "budget_mode": "refuse"}).client.chat("Hi").status_code == 503
+        assert run_briefly({**settings, "budget_mode": "refuse"}).client.chat("Hi").status_code == 503
     finally:
         redis.start()
 
 
-def test_costs_of_failed_turns_count(run: Run, settings: dict[str, Any], model: Model) -> None:
-    client = run(settings).client
+def test_costs_of_failed_turns_count(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    client = run_briefly(settings).client
     model.control(finish_reason="insufficient_system_resource", answer="one two six ten")
     assert client.chat("Hi").status_code == 503
     wait_for(lambda: budget(client)["spent_usd"] == "0.008", 5, "two attempts that were paid")
 
 
-def test_without_a_budget_nothing_is_counted(run: Run, settings: dict[str, Any], model: Model, redis: Redis) -> None:
-    client = run({**settings, "budget_usd_daily": None}).client
+def test_without_a_budget_nothing_is_counted(
+    run_briefly: Run, settings: dict[str, Any], model: Model, redis: Redis
+) -> None:
+    client = run_briefly({**settings, "budget_usd_daily": None}).client
     client.chat("Hi")
     assert "budget" not in client.get("/ready").json()["checks"]
     with RedisClient(port=redis.port, password=PASSWORD) as connection:
         assert not list(connection.scan_iter(f"{settings['name']}:spent:*"))
 
 
-def test_budget_over_a_model_without_a_price_says_so(run: Run, settings: dict[str, Any], model: Model) -> None:
-    found = budget(run({**settings, "model": "unheard-of"}).client)
+def test_budget_over_a_model_without_a_price_says_so(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    found = budget(run_briefly({**settings, "model": "unheard-of"}).client)
     assert (found["status"], found["reason"]) == ("degraded", "no price for unheard-of")

@@ -65,9 +65,9 @@ def breakers(client: Client) -> dict[str, str]:
 
 @pytest.mark.parametrize("cause", ["429", "500", "garbage", "hanging"])
 def test_fallback_answers_in_the_models_place(
-    run: Run, with_fallback: dict[str, Any], model: Model, session_id: str, cause: str, calls: Calls
+    run_briefly: Run, with_fallback: dict[str, Any], model: Model, session_id: str, cause: str, calls: Calls
 ) -> None:
-    client = run(with_fallback).client
+    client = run_briefly(with_fallback).client
     model.control(**CAUSES[cause])
     body = client.chat("Hi", session_id=session_id).json()
     assert (body["response"], body["model"], body["degraded"]) == ("(1) You said: Hi", "gpt-5-mini", False)
@@ -78,9 +78,9 @@ def test_fallback_answers_in_the_models_place(
 
 
 def test_problem_is_the_first_models_when_all_fail(
-    run: Run, with_fallback: dict[str, Any], model: Model, other_model: Model
+    run_briefly: Run, with_fallback: dict[str, Any], model: Model, other_model: Model
 ) -> None:
-    client = run(with_fallback).client
+    client = run_briefly(with_fallback).client
     model.control(fail_next=10, status=429)
     other_model.control(fail_next=10, status=500)
     response = client.chat("Hi")
@@ -88,9 +88,9 @@ def test_problem_is_the_first_models_when_all_fail(
 
 
 def test_half_a_stream_then_a_fallback_restarts_the_answer(
-    run: Run, with_fallback: dict[str, Any], model: Model, session_id: str, stored: Stored
+    run_briefly: Run, with_fallback: dict[str, Any], model: Model, session_id: str, stored: Stored
 ) -> None:
-    client = run(with_fallback).client
+    client = run_briefly(with_fallback).client
     model.control(cut_after_tokens=2)
     events = client.events("A message long enough to be cut", session_id=session_id)
     names = [event.name for event in events]
@@ -103,8 +103,8 @@ def test_half_a_stream_then_a_fallback_restarts_the_answer(
     assert len(model.requests()) == 1
 
 
-def test_stream_that_fails_before_a_token_is_repeated(run: Run, settings: dict[str, Any], model: Model) -> None:
-    client = run(settings).client
+def test_stream_that_fails_before_a_token_is_repeated(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    client = run_briefly(settings).client
     model.control(fail_next=1, status=500)
     events = client.events("Hi")
     assert {event.name for event in events[:-1]} == {"token"}
@@ -112,8 +112,8 @@ def test_stream_that_fails_before_a_token_is_repeated(run: Run, settings: dict[s
     assert client.metric("agent_model_retries_total") == 1
 
 
-def test_wait_that_nobody_waits_for_is_not_waited(run: Run, settings: dict[str, Any], model: Model) -> None:
-    client = run(settings).client
+def test_wait_that_nobody_waits_for_is_not_waited(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    client = run_briefly(settings).client
     model.control(fail_next=10, status=429, retry_after="60")
     response = client.chat("Hi")
     assert (code(response), response.headers["retry-after"]) == ("model-busy", "60")
@@ -122,9 +122,9 @@ def test_wait_that_nobody_waits_for_is_not_waited(run: Run, settings: dict[str, 
 
 @pytest.mark.parametrize("cause", ANSWERS)
 def test_breaker_opens_for_all_instances_and_recovers(
-    run: Run, settings: dict[str, Any], model: Model, cause: str
+    run_briefly: Run, settings: dict[str, Any], model: Model, cause: str
 ) -> None:
-    client, peer = run(settings).client, run(settings).client
+    client, peer = run_briefly(settings).client, run_briefly(settings).client
     model.control(**CAUSES[cause])
     for number in range(3):
         response = (client, peer)[number % 2].chat("Hi")
@@ -148,8 +148,8 @@ def test_breaker_opens_for_all_instances_and_recovers(
     wait_for(lambda: breakers(client) == breakers(peer) == {"deepseek-v4-flash": "closed"}, 5, "closed breakers")
 
 
-def test_half_streams_open_the_breaker_too(run: Run, settings: dict[str, Any], model: Model) -> None:
-    client = run(settings).client
+def test_half_streams_open_the_breaker_too(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    client = run_briefly(settings).client
     model.control(**CAUSES["half a stream"])
     for _ in range(3):
         assert client.events("A message to cut")[-1].data["type"].startswith("urn:agent:problem:model-")
@@ -159,37 +159,37 @@ def test_half_streams_open_the_breaker_too(run: Run, settings: dict[str, Any], m
     wait_for(lambda: client.chat("Hi").status_code == 200, 20, "recovery")
 
 
-def test_try_that_hangs_does_not_hold_up_the_next(run: Run, settings: dict[str, Any], model: Model) -> None:
+def test_try_that_hangs_does_not_hold_up_the_next(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
     """A try takes a minute by default; recovery must not wait for it."""
-    client = run({**settings, "model_timeout_seconds": 25, "breaker_seconds": 1}).client
+    client = run_briefly({**settings, "model_timeout_seconds": 6, "breaker_seconds": 1}).client
     model.control(fail_next=100, status=500)
     while code(client.chat("Hi")) != "model-resting":
         pass
-    model.control(reset=True, latency_seconds=25)
+    model.control(reset=True, latency_seconds=6)
     asked = len(model.requests())
-    hanging = threading.Thread(target=lambda: [client.chat("Hi").status_code for _ in range(1)])
+    hanging = threading.Thread(target=client.chat, args=("Hi",))
     wait_for(lambda: breakers(client)["deepseek-v4-flash"] == "half-open", 5, "the next try")
     hanging.start()
     wait_for(lambda: len(model.requests()) == asked + 1, 5, "the try that hangs")
     model.control(reset=True)
-    started = time.monotonic()
-    with Client(int(str(client.base_url).rsplit(":", 1)[1].rstrip("/"))) as second:
-        wait_for(lambda: second.chat("Hi").status_code == 200, 20, "recovery beside it")
-    assert time.monotonic() - started < 20
+    wait_for(lambda: client.chat("Hi").status_code == 200, 5, "recovery beside it")
+    assert hanging.is_alive()
     hanging.join()
     assert breakers(client) == {"deepseek-v4-flash": "closed"}
 
 
-def test_refusals_of_a_request_do_not_open_the_breaker(run: Run, settings: dict[str, Any], model: Model) -> None:
-    client = run(settings).client
+def test_refusals_of_a_request_do_not_open_the_breaker(
+    run_briefly: Run, settings: dict[str, Any], model: Model
+) -> None:
+    client = run_briefly(settings).client
     model.control(fail_next=5, status=400)
     assert {code(client.chat("Hi")) for _ in range(5)} == {"model-refused"}
     assert client.chat("Hi").status_code == 200
 
 
-def test_breaker_of_another_release_is_its_own(run: Run, settings: dict[str, Any], model: Model) -> None:
-    bad = run({**settings, "release": "a-bad-one", "model_timeout_seconds": 0.05}).client
-    good = run(settings).client
+def test_breaker_of_another_release_is_its_own(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    bad = run_briefly({**settings, "release": "a-bad-one", "model_timeout_seconds": 0.05}).client
+    good = run_briefly(settings).client
     model.control(latency_seconds=0.3)
     while code(bad.chat("Hi")) != "model-resting":
         pass
@@ -198,9 +198,9 @@ def test_breaker_of_another_release_is_its_own(run: Run, settings: dict[str, Any
 
 
 def test_breaker_works_in_the_process_while_redis_is_away(
-    run: Run, settings: dict[str, Any], model: Model, redis: Redis
+    run_briefly: Run, settings: dict[str, Any], model: Model, redis: Redis
 ) -> None:
-    client = run(settings).client
+    client = run_briefly(settings).client
     model.control(fail_next=1_000_000, status=500)
     redis.stop()
     try:
@@ -213,9 +213,9 @@ def test_breaker_works_in_the_process_while_redis_is_away(
 
 
 def test_open_breaker_hands_on_to_the_fallback_at_once(
-    run: Run, with_fallback: dict[str, Any], model: Model
+    run_briefly: Run, with_fallback: dict[str, Any], model: Model
 ) -> None:
-    client = run({**with_fallback, "breaker_seconds": 60}).client
+    client = run_briefly({**with_fallback, "breaker_seconds": 60}).client
     model.control(fail_next=1_000_000, status=500)
     assert {client.chat("Hi").json()["model"] for _ in range(3)} == {"gpt-5-mini"}
     asked = len(model.requests())
@@ -231,10 +231,10 @@ def test_open_breaker_hands_on_to_the_fallback_at_once(
 
 
 def test_degraded_answer_is_a_choice(
-    run: Run, settings: dict[str, Any], model: Model, session_id: str, stored: Stored, calls: Calls
+    run_briefly: Run, settings: dict[str, Any], model: Model, session_id: str, stored: Stored, calls: Calls
 ) -> None:
     text = "Ninguém pode responder agora. 请稍后再试。"
-    client = run({**settings, "degraded_answer": text}).client
+    client = run_briefly({**settings, "degraded_answer": text}).client
     model.control(fail_next=1_000_000, status=400)
     response = client.chat("Hi", session_id=session_id)
     assert response.status_code == 200
@@ -252,21 +252,21 @@ def test_degraded_answer_is_a_choice(
     assert last.data["token"] == done.data["response"] == text
 
 
-def test_tiers_are_models_of_their_own(run: Run, settings: dict[str, Any], model: Model) -> None:
+def test_tiers_are_models_of_their_own(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
     tiers = {"model": "deepseek-v4-flash", "model_economy": "deepseek-flash", "model_strong": "deepseek-v4-pro"}
-    client = run({**settings, **tiers, "model_tiering": True, "model_tier_maximum": "standard"}).client
+    client = run_briefly({**settings, **tiers, "model_tiering": True, "model_tier_maximum": "standard"}).client
     used = [client.chat(message).json()["model"] for message in ("Hi", "What did we earn in 2025?", "Why? How? Who?")]
     assert used == ["deepseek-flash", "deepseek-v4-flash", "deepseek-v4-flash"]
-    free = run({**settings, **tiers, "model_tiering": True}).client
+    free = run_briefly({**settings, **tiers, "model_tiering": True}).client
     assert free.chat("Why? How? Who?").json()["model"] == "deepseek-v4-pro"
-    plain = run({**settings, **tiers}).client
+    plain = run_briefly({**settings, **tiers}).client
     assert plain.chat("Why? How? Who?").json()["model"] == "deepseek-v4-flash"
 
 
 def test_calls_of_a_turn_that_failed_are_kept(
-    run: Run, settings: dict[str, Any], model: Model, session_id: str, calls: Calls, stored: Stored
+    run_briefly: Run, settings: dict[str, Any], model: Model, session_id: str, calls: Calls, stored: Stored
 ) -> None:
-    client = run(settings).client
+    client = run_briefly(settings).client
     model.control(fail_next=10, status=500)
     client.chat("Hi", session_id=session_id)
     wait_for(lambda: calls(session_id) == [("deepseek-v4-flash", "model-failed")] * 2, 5, "rows of the failed calls")
@@ -277,9 +277,9 @@ def test_calls_of_a_turn_that_failed_are_kept(
 
 
 def test_calls_are_stored_with_the_turn(
-    run: Run, settings: dict[str, Any], model: Model, session_id: str, postgres: Postgres, database: str
+    run_briefly: Run, settings: dict[str, Any], model: Model, session_id: str, postgres: Postgres, database: str
 ) -> None:
-    client = run(settings).client
+    client = run_briefly(settings).client
     model.control(cached_tokens=3)
     answer = client.post(
         "/api/chat", json={"message": "Hi", "session_id": session_id, "user_id": "ana"}, headers={"X-Request-Id": "r-1"}
@@ -295,9 +295,9 @@ def test_calls_are_stored_with_the_turn(
 
 
 def test_model_without_a_price_costs_null(
-    run: Run, settings: dict[str, Any], model: Model, session_id: str, postgres: Postgres, database: str
+    run_briefly: Run, settings: dict[str, Any], model: Model, session_id: str, postgres: Postgres, database: str
 ) -> None:
-    client = run({**settings, "model": "a-model-of-tomorrow"}).client
+    client = run_briefly({**settings, "model": "a-model-of-tomorrow"}).client
     assert client.chat("Hi", session_id=session_id).json()["usage"]["cost_usd"] is None
     assert client.metric("agent_unpriced_calls_total") == 1
     query = "SELECT cost_usd FROM model_calls WHERE session_id = %s"
@@ -305,11 +305,11 @@ def test_model_without_a_price_costs_null(
 
 
 def test_healthy_calls_ask_redis_once_a_second_at_most(
-    run: Run, settings: dict[str, Any], model: Model, redis: Redis
+    run_briefly: Run, settings: dict[str, Any], model: Model, redis: Redis
 ) -> None:
     import redis as client_library
 
-    client = run(settings).client
+    client = run_briefly(settings).client
     with client_library.Redis(port=redis.port, password=PASSWORD, decode_responses=True) as connection:
 
         def looks() -> int:

@@ -24,10 +24,10 @@ def settings(**changes: Any) -> Settings:
 
 @pytest.mark.parametrize("provider", URLS)
 def test_provider_answers_plain_and_streamed(
-    run: Run, model_settings: dict[str, Any], model: Model, provider: str
+    run_briefly: Run, model_settings: dict[str, Any], model: Model, provider: str
 ) -> None:
     chosen = {"model_provider": provider, "model": "gpt-5-mini", "model_url": model.url + URLS[provider]}
-    client = run({**model_settings, **chosen}).client
+    client = run_briefly({**model_settings, **chosen}).client
     model.control(cached_tokens=2)
     body = client.chat("Olá, ação").json()
     assert (body["response"], body["model"]) == ("(1) You said: Olá, ação", "gpt-5-mini")
@@ -53,10 +53,16 @@ def test_provider_answers_plain_and_streamed(
 )
 @pytest.mark.parametrize("provider", URLS)
 def test_failures_read_the_same_at_every_provider(
-    run: Run, model_settings: dict[str, Any], model: Model, provider: str, behaviour: Any, status: int, code: str
+    run_briefly: Run,
+    model_settings: dict[str, Any],
+    model: Model,
+    provider: str,
+    behaviour: Any,
+    status: int,
+    code: str,
 ) -> None:
     chosen = {"model_provider": provider, "model": "gpt-5-mini", "model_url": model.url + URLS[provider]}
-    client = run({**model_settings, **chosen, "breaker_failures": 1000}).client
+    client = run_briefly({**model_settings, **chosen, "breaker_failures": 1000}).client
     model.control(**behaviour)
     response = client.chat("Hi")
     assert response.status_code == status, response.text

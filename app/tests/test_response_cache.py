@@ -26,15 +26,21 @@ def settings(model_settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def kept(run: Run, settings: dict[str, Any], model: Model) -> Client:
-    return run(settings).client
+def kept(run_briefly: Run, settings: dict[str, Any], model: Model) -> Client:
+    return run_briefly(settings).client
 
 
 def test_same_opening_question_is_answered_once(
-    run: Run, settings: dict[str, Any], model: Model, kept: Client, postgres: Postgres, database: str, session_id: str
+    run_briefly: Run,
+    settings: dict[str, Any],
+    model: Model,
+    kept: Client,
+    postgres: Postgres,
+    database: str,
+    session_id: str,
 ) -> None:
     first = kept.chat("Olá, ação 请问").json()
-    peer = run(settings).client
+    peer = run_briefly(settings).client
     again = peer.chat("Olá, ação 请问", session_id=session_id).json()
     assert again["response"] == first["response"]
     assert again["model"] == "deepseek-v4-flash"
@@ -78,10 +84,10 @@ def test_later_messages_without_a_user_stay_in_their_conversation(kept: Client, 
 
 
 def test_failures_and_stand_ins_are_not_kept(
-    run: Run, settings: dict[str, Any], model: Model, other_model: Model
+    run_briefly: Run, settings: dict[str, Any], model: Model, other_model: Model
 ) -> None:
     other = {"openai_url": f"{other_model.url}/v1", "openai_key": other_model.key, "model_fallbacks": "openai:gpt-5"}
-    client = run({**settings, **other}).client
+    client = run_briefly({**settings, **other}).client
     model.control(fail_next=1, status=400)
     assert client.chat("Hi").json()["model"] == "gpt-5"
     assert client.chat("Hi").json()["model"] == "deepseek-v4-flash"
@@ -151,7 +157,7 @@ def test_all_that_shapes_an_answer_is_in_its_name() -> None:
 
 
 def test_warming_from_a_file(
-    run: Run, settings: dict[str, Any], model: Model, kept: Client, tmp_path: Path
+    run_briefly: Run, settings: dict[str, Any], model: Model, kept: Client, tmp_path: Path
 ) -> None:
     questions = tmp_path / "questions.txt"
     questions.write_text("# What people ask\nWhat can you do?\n\nQuem és?\nQuem és?\n")
@@ -159,7 +165,8 @@ def test_warming_from_a_file(
     def warm(**changes: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "agent_service.cli", "warm", str(questions), "--url", str(kept.base_url)],
-            cwd=APP, env=environment(**{"AGENT_RESPONSE_CACHE_SECONDS": "60", **changes}), capture_output=True, text=True,
+            cwd=APP, env=environment(**{"AGENT_RESPONSE_CACHE_SECONDS": "60", **changes}),
+            capture_output=True, text=True,
         )  # fmt: skip
 
     assert warm().stdout == "2 answered, 0 kept already, 0 failed\n"
