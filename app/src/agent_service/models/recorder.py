@@ -18,6 +18,9 @@ from agent_service.models.turn import ModelCall, current_turn
 
 
 class Recorder(AsyncCallbackHandler):
+    # Awaited where it is called: a task for each token would cost more than what is done here.
+    run_inline = True
+
     def __init__(self, model: str, prices: Prices, metrics: Metrics) -> None:
         self._model = model
         self._prices = prices
