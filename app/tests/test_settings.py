@@ -68,3 +68,18 @@ def test_short_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"AGENT_{name}", value)
     assert refused().startswith(f"AGENT_{name}")
+
+
+def test_fallbacks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_MODEL_FALLBACKS", "deepseek-v4-pro, offline,")
+    assert load_settings().model_fallbacks == ("deepseek-v4-pro", "offline")
+    monkeypatch.setenv("AGENT_MODEL_FALLBACKS", "openai:gpt-5-mini")
+    assert "AGENT_MODEL_FALLBACKS" in refused()
+    assert "AGENT_OPENAI_KEY" in refused()
+
+
+def test_wrong_prices_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_PRICES_FILE", "/nowhere")
+    assert refused() == (
+        "AGENT_PRICES_FILE (or the credential agent_prices_file): /nowhere cannot be read: No such file or directory"
+    )

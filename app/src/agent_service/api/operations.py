@@ -1,6 +1,7 @@
 """What the balancer, the deploy and Prometheus ask."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -36,13 +37,17 @@ class Readiness:
         self._failing: set[str] = set()
 
     async def results(self) -> dict[str, dict[str, Any]]:
-        database, redis, model = await asyncio.gather(
+        database, redis, model, _ = await asyncio.gather(
             self._result("database", self._database, "down"),
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
+            self._look(),
         )
+        models = self._models.report()
+        resting = any(entry["breaker"] == "open" for entry in models)
+        model = {**model, **({"status": "degraded"} if resting else {}), "models": models}
         checks = {"database": database, "redis": redis, "model": model}
-        budget = await self._models.budget_report()
+        budget = self._models.budget_report()
         return {**checks, "budget": budget} if budget else checks
 
     async def _check_model(self) -> dict[str, Any]:
@@ -50,9 +55,13 @@ class Readiness:
             result = await self._result("model", self._models.check, "degraded")
             self._model_result = {"name": self._models.name, **result}
             self._model_until = time.monotonic() + MODEL_SECONDS
-        models = await self._models.report()
-        resting = any(model["breaker"] == "open" for model in models)
-        return {**self._model_result, **({"status": "degraded"} if resting else {}), "models": models}
+        return self._model_result
+
+    async def _look(self) -> None:
+        # What is known has to do where Redis hangs.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._models.look()
 
     async def _result(self, name: str, check: Check, failed: str) -> dict[str, Any]:
         started = time.perf_counter()

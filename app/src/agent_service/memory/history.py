@@ -108,7 +108,7 @@ class History:
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""
         async with connection(self._pool, timeout=min(2, self._pool.timeout)) as borrowed:
-            await borrowed.execute("SELECT FROM conversations LIMIT 1")
+            await borrowed.execute("SELECT FROM conversations, model_calls LIMIT 1")
 
 
 def _foreign() -> Problem:

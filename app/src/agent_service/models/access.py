@@ -59,6 +59,10 @@ class Models:
         self._breakers = Breakers(settings, metrics, self._redis, rest, [m.place for m in self.all])
         self.spending = Spending(settings, metrics, self._redis, rest, pool)
         self.cache = ResponseCache(settings, metrics, self._redis, rest)
+        if settings.budget_usd_daily and settings.budget_mode == "economy":
+            economy, standard = self._chains["economy"][0], self._chains["standard"][0]
+            if economy.place == standard.place:
+                logger.warning("economy_saves_nothing", model=economy.name)
         self._background: set[asyncio.Task[None]] = set()
 
     def chat(self, tier: Tier = "standard") -> BaseChatModel:
@@ -120,9 +124,13 @@ class Models:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-    async def report(self) -> list[dict[str, str]]:
-        """Each model with the tiers that it serves and how its breaker stands."""
+    async def look(self) -> None:
+        """Learn what other instances found out, for a report."""
         await self._breakers.look()
+        await self.spending.look()
+
+    def report(self) -> list[dict[str, str]]:
+        """Each model with the tiers that it serves and how its breaker stands."""
         return [
             {
                 "name": model.name,
@@ -132,8 +140,7 @@ class Models:
             for model in self.all
         ]
 
-    async def budget_report(self) -> dict[str, Any] | None:
-        await self.spending.look()
+    def budget_report(self) -> dict[str, Any] | None:
         report = self.spending.report()
         if report and self._unpriced:
             report |= {"status": "degraded", "reason": f"no price for {', '.join(self._unpriced)}"}
@@ -144,7 +151,7 @@ class Models:
         await asyncio.gather(*(check_model(model) for model in self.all))
 
     async def close(self) -> None:
-        await asyncio.gather(*self._background)
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._redis.aclose()
 
     async def _ask(

@@ -50,6 +50,10 @@ class Spending:
         if self._budget:
             metrics.budget_usd.set(float(self._budget.daily))
 
+    async def look(self) -> None:
+        if self._budget is not None:
+            await self._look()
+
     async def tier(self, tier: Tier) -> Tier:
         """The tier that the day's budget leaves, or the answer when it leaves none."""
         if self._budget is None:
@@ -101,10 +105,6 @@ class Spending:
             "state": self._verdict,
             "until": next_midnight(datetime.now(UTC)).isoformat(),
         }
-
-    async def look(self) -> None:
-        if self._budget is not None:
-            await self._look()
 
     async def _look(self) -> None:
         self._begin_day()
