@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis as RedisClient
 from servers import PASSWORD, Model, Postgres, Redis, wait_for
@@ -24,6 +24,9 @@ ORDER = {"free": 0, "alert": 1, "economy": 2, "refuse": 2}
 
 
 @given(budgets, amounts)
+@example(Budget(Decimal(10), Decimal("0.8"), "refuse"), Decimal(10))
+@example(Budget(Decimal(10), Decimal("0.8"), "refuse"), Decimal(8))
+@example(Budget(Decimal(10), Decimal("0.8"), "refuse"), Decimal("9.999999999999"))
 def test_budget_acts_when_it_is_spent_and_not_before(budget: Budget, spent: Decimal) -> None:
     verdict = budget.verdict(spent)
     if spent >= budget.daily:
@@ -38,7 +41,7 @@ def test_spending_more_never_allows_more(budget: Budget, spent: Decimal, more: D
     assert ORDER[budget.verdict(spent + more)] >= ORDER[budget.verdict(spent)]
 
 
-@given(st.lists(amounts, max_size=20))
+@given(st.lists(st.decimals(0, 100, places=15), max_size=20))
 def test_whole_numbers_add_up_to_at_least_the_sum(costs: list[Decimal]) -> None:
     counted = from_pico(sum(to_pico(cost) for cost in costs))
     assert sum(costs, Decimal(0)) <= counted <= sum(costs, Decimal(0)) + Decimal(len(costs)) / 10**12
