@@ -1,7 +1,9 @@
+import contextlib
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,20 @@ def model(model_server: Model) -> Model:
 
 
 @pytest.fixture(scope="session")
+def other_model_server() -> Iterator[Model]:
+    server = Model()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def other_model(other_model_server: Model) -> Model:
+    """A second provider, to fall back on."""
+    other_model_server.reset()
+    return other_model_server
+
+
+@pytest.fixture(scope="session")
 def database(postgres: Postgres) -> str:
     postgres.create_database(DATABASE)
     process = migrate(postgres.port, DATABASE)
@@ -97,11 +113,19 @@ def model_settings(base_settings: dict[str, Any], model_server: Model) -> dict[s
     }
 
 
-@pytest.fixture(scope="session")
-def run() -> Iterator[Callable[[dict[str, Any]], LocalService]]:
+Run = Callable[[dict[str, Any]], LocalService]
+
+_numbers = count()
+
+
+@contextlib.contextmanager
+def _services() -> Iterator[Run]:
     services: list[LocalService] = []
 
     def start(settings: dict[str, Any]) -> LocalService:
+        # Clients of one URL and timeout share connections in a process; these services have a loop each.
+        if seconds := settings.get("model_timeout_seconds"):
+            settings = {**settings, "model_timeout_seconds": seconds + next(_numbers) / 1e6}
         services.append(LocalService(settings))
         return services[-1]
 
@@ -110,6 +134,19 @@ def run() -> Iterator[Callable[[dict[str, Any]], LocalService]]:
         service.ask_to_stop()
     for service in services:
         service.stop()
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[Run]:
+    with _services() as start:
+        yield start
+
+
+@pytest.fixture
+def run_briefly() -> Iterator[Run]:
+    """For many services of one test each: PostgreSQL's connections are counted."""
+    with _services() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

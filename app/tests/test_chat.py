@@ -36,6 +36,7 @@ def test_answer_has_the_agreed_shape(client: Client, session_id: str) -> None:
         "intent": None,
         "confidence": None,
         "model": "deepseek-v4-flash",
+        "degraded": False,
     }
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent_service.core.settings import Settings
 from agent_service.memory.database import connection_arguments
-from agent_service.memory.sessions import encryption
+from agent_service.memory.redis import encryption
 
 KEY = "Zt4kQ9wB7nXe2LrV"
 

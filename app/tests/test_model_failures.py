@@ -9,8 +9,8 @@ from langchain_core.tools import tool
 from servers import Model, free_port
 from service import Client, LocalService
 
-from agent_service.agents.models import create_model
 from agent_service.core.settings import Settings
+from agent_service.models.providers import create_model
 
 Stored = Callable[[str], list[tuple[int, str, str]]]
 
@@ -119,7 +119,7 @@ def balance(account: str) -> str:
 def test_tools_go_over_the_wire(model_settings: dict[str, Any], model: Model) -> None:
     model.control(tool_call={"name": "balance", "arguments": {"account": "cash"}})
     settings = Settings(_env_file=None, api_key="a-key-for-a-test", **model_settings)
-    bound = create_model(settings)[1].bind_tools([balance])
+    bound = create_model(settings).chat.bind_tools([balance])
     asked = bound.invoke([HumanMessage("How much?")])
     assert isinstance(asked, AIMessage)
     assert asked.tool_calls[0]["name"] == "balance"

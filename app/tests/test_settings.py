@@ -111,3 +111,18 @@ def test_lists_and_tiers_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -
     assert settings.tiers["free"].tokens_per_request == 1_000
     assert settings.tiers["pro"].requests_per_day is None
     assert settings.tiers["enterprise"].requests_per_day is None
+
+
+def test_fallbacks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_MODEL_FALLBACKS", "deepseek-v4-pro, offline,")
+    assert load_settings().model_fallbacks == ("deepseek-v4-pro", "offline")
+    monkeypatch.setenv("AGENT_MODEL_FALLBACKS", "openai:gpt-5-mini")
+    assert "AGENT_MODEL_FALLBACKS" in refused()
+    assert "AGENT_OPENAI_KEY" in refused()
+
+
+def test_wrong_prices_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_PRICES_FILE", "/nowhere")
+    assert refused() == (
+        "AGENT_PRICES_FILE (or the credential agent_prices_file): /nowhere cannot be read: No such file or directory"
+    )

@@ -4,6 +4,7 @@
     python tests/support/model_server.py --host 127.0.0.1 --port 8900 --key KEY
 
 POST /chat/completions, /v1/chat/completions   as DeepSeek's, plain or streamed
+POST /v1/messages                              as Anthropic's, plain or streamed, without tools
 GET  /models, /v1/models                       as DeepSeek's
 POST /_control                                 change the behaviour (see Behaviour); {"reset": true} goes back first
 GET  /_requests                                what arrived; DELETE forgets it
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ class Behaviour:
     finish_reason: str = "stop"
     answer: str | None = None
     """This text instead of the repeated question."""
+    cached_tokens: int = 0
+    """How many of the input tokens came from the provider's cache."""
     tool_call: dict[str, Any] | None = None
     """{"name", "arguments"}: ask for this tool until its result is in the messages."""
 
@@ -139,7 +143,9 @@ class Handler(BaseHTTPRequestHandler):
                 case "/_control":
                     self._json(200, self.server.state.control(body))
                 case "/chat/completions":
-                    self._complete(body)
+                    self._complete(body, self._answer)
+                case "/messages":
+                    self._complete(body, self._answer_as_anthropic)
                 case _:
                     self._refuse(404, "Not found")
         except ValueError as error:
@@ -147,7 +153,9 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    def _complete(self, body: dict[str, Any]) -> None:
+    def _complete(
+        self, body: dict[str, Any], answer: Callable[[dict[str, Any], list[dict[str, Any]], Behaviour, int], None]
+    ) -> None:
         authorized = self._authorized()
         number, behaviour, fail = self.server.state.begin(self.path, body, authorized)
         if not authorized:
@@ -165,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour.garbage:
             self._send(200, b"<html><body>maintenance</body></html>", "text/html")
         else:
-            self._answer(body, messages, behaviour, number)
+            answer(body, messages, behaviour, number)
 
     def _answer(self, body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour, number: int) -> None:
         base = {"id": f"completion-{number}", "created": int(time.time()), "model": body["model"]}
@@ -182,8 +190,9 @@ class Handler(BaseHTTPRequestHandler):
             "prompt_tokens": asked,
             "completion_tokens": len(pieces),
             "total_tokens": asked + len(pieces),
-            "prompt_cache_hit_tokens": 0,
-            "prompt_cache_miss_tokens": asked,
+            "prompt_cache_hit_tokens": behaviour.cached_tokens,
+            "prompt_cache_miss_tokens": asked - behaviour.cached_tokens,
+            "prompt_tokens_details": {"cached_tokens": behaviour.cached_tokens},
         }
         if not body.get("stream"):
             message: dict[str, Any] = {"role": "assistant", "content": text}
@@ -228,8 +237,50 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
+    def _answer_as_anthropic(
+        self, body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour, number: int
+    ) -> None:
+        pieces = split("" if behaviour.empty else behaviour.answer or compose(messages))
+        asked = sum(len(split(text_of(message))) + 4 for message in messages)
+        usage = {
+            "input_tokens": asked - behaviour.cached_tokens,
+            "output_tokens": len(pieces),
+            "cache_read_input_tokens": behaviour.cached_tokens,
+        }
+        message = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": body["model"]}
+        end = {"stop_reason": "end_turn", "stop_sequence": None}
+        if not body.get("stream"):
+            content = [{"type": "text", "text": "".join(pieces)}]
+            self._json(200, {**message, **end, "content": content, "usage": usage})
+            return
+        start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        block = {"type": "text", "text": ""}
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": start},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            *(
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+                for piece in pieces
+            ),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": end, "usage": usage},
+            {"type": "message_stop"},
+        ]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for position, event in enumerate(events):
+            # Two events come before the first token.
+            if position == behaviour.cut_after_tokens + 2 > 1:
+                self.close_connection = True
+                return
+            self._chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self._chunk(b"")
+
     def _authorized(self) -> bool:
-        return hmac.compare_digest(self.headers.get("Authorization") or "", f"Bearer {self.server.state.key}")
+        shown = self.headers.get("Authorization") or f"Bearer {self.headers.get('x-api-key')}"
+        return hmac.compare_digest(shown, f"Bearer {self.server.state.key}")
 
     def _refuse(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
         error = {"message": reason, "type": "local", "param": None, "code": str(status)}

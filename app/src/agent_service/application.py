@@ -11,10 +11,8 @@ from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from agent_service.agents.calls import ModelCalls
 from agent_service.agents.conversation import Conversation
 from agent_service.agents.general import create_general
-from agent_service.agents.models import check_model, create_model
 from agent_service.api import chat, description, operations, problems
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.middleware import BodyLimit, Context
@@ -30,7 +28,9 @@ from agent_service.guard.limits import Limiter
 from agent_service.guard.tiers import MAIN_TIER
 from agent_service.memory.database import create_pool
 from agent_service.memory.history import History
-from agent_service.memory.sessions import Sessions, create_redis
+from agent_service.memory.redis import Rest, create_redis
+from agent_service.memory.sessions import Sessions
+from agent_service.models.access import Models
 
 logger = get_logger(__name__)
 
@@ -38,21 +38,20 @@ logger = get_logger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
     redis = create_redis(settings)
-    limiter = Limiter(redis, settings.name, metrics)
+    rest = Rest(metrics)
+    limiter = Limiter(redis, rest, settings.name, metrics)
     audit = Audit(metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(_log_stray)
         pool = create_pool(settings)
-        sessions = Sessions(redis, settings, metrics)
+        sessions = Sessions(settings, redis, rest)
         history = History(pool, settings.history_messages, settings.history_characters)
-        model_name, model = create_model(settings)
-        agent = create_general(model, ModelCalls(model_name, metrics))
-        app.state.conversation = Conversation(agent, model_name, history, sessions, settings.turn_seconds)
-        app.state.readiness = operations.Readiness(
-            history.check, sessions.check, lambda: check_model(model), model_name
-        )
+        models = Models(settings, metrics, pool, redis, rest)
+        agent = create_general(models)
+        app.state.conversation = Conversation(agent, models, history, sessions, settings.turn_seconds)
+        app.state.readiness = operations.Readiness(history.check, sessions.check, models)
         app.state.limiter = limiter
         try:
             await pool.open()
@@ -67,11 +66,12 @@ def create_app(settings: Settings) -> FastAPI:
             gc.collect()
             gc.freeze()
             async with systemd.watchdog(), audit.writing(pool):
-                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {model_name}")
-                logger.info("started", model=model_name)
+                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {models.name}")
+                logger.info("started", model=models.name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            await models.close()
             await redis.aclose()
             await pool.close()
 

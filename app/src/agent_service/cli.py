@@ -8,7 +8,9 @@ from typing import Protocol
 # Each a module of agent_service.commands.
 COMMANDS = (
     "audit",
+    "costs",
     "key",
+    "warm",
 )
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain_core.language_models import BaseChatModel
 from langgraph.graph.state import CompiledStateGraph
 
 from agent_service.agents.calls import ModelCalls
+from agent_service.models.access import Models
 
 NAME = "general"
 
@@ -18,5 +18,5 @@ Be correct first and brief second. Say so when you do not know, and ask when a q
 Agent = CompiledStateGraph[Any, Any, Any, Any]
 
 
-def create_general(model: BaseChatModel, calls: ModelCalls) -> Agent:
-    return create_agent(model, system_prompt=PROMPT, middleware=[calls], name=NAME)
+def create_general(models: Models) -> Agent:
+    return create_agent(models.chat(), system_prompt=PROMPT, middleware=[ModelCalls(models, NAME)], name=NAME)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.api.access import Access, CallerAccess
 from agent_service.api.problems import documented
@@ -52,11 +53,11 @@ class Turns:
         await self._access.take()
         return await start_stream(partial(self._timed, question), self.request_id)
 
-    async def _timed(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
+    async def _timed(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """The turn; how long its first piece takes is measured here."""
         started: float | None = time.perf_counter()
 
-        async def measured(piece: str) -> None:
+        async def measured(piece: str | Restart) -> None:
             nonlocal started
             if started is not None:
                 self._metrics.first_token_seconds.observe(time.perf_counter() - started)
@@ -91,14 +92,15 @@ _EVENTS = (
 )
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events: `token` for each piece, then `done` with the whole answer, or `error` with a problem.",
+        "description": "Events: `token` for each piece, then `done` with the whole answer, or `error` with a problem. "
+        "After `restart` the answer begins again, and what was sent of it before is void.",
         "content": {
             "text/event-stream": {
                 # Of one event; what its data holds is JSON.
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "event": {"enum": ["token", "done", "error"]},
+                        "event": {"enum": ["token", "restart", "done", "error"]},
                         "data": {"type": "string", "contentMediaType": "application/json"},
                     },
                     "required": ["event", "data"],

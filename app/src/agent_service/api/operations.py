@@ -1,6 +1,7 @@
 """What the balancer, the deploy and Prometheus ask."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from agent_service.api.problems import documented, respond
 from agent_service.core.logs import get_logger
 from agent_service.core.problems import Problem
+from agent_service.models.access import Models
 
 Check = Callable[[], Awaitable[None]]
 
@@ -26,31 +28,42 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, model: Check, model_name: str) -> None:
+    def __init__(self, database: Check, redis: Check, models: Models) -> None:
         self._database = database
         self._redis = redis
-        self._model = model
-        self._model_name = model_name
+        self._models = models
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
 
     async def results(self) -> dict[str, dict[str, Any]]:
-        database, redis, model = await asyncio.gather(
+        database, redis, model, _ = await asyncio.gather(
             self._result("database", self._database, "down"),
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
+            self._look(),
         )
         if redis["status"] != "ok":
             redis["limits"] = "counted by each process alone"
-        return {"database": database, "redis": redis, "model": model}
+        models = self._models.report()
+        resting = any(entry["breaker"] == "open" for entry in models)
+        model = {**model, **({"status": "degraded"} if resting else {}), "models": models}
+        checks = {"database": database, "redis": redis, "model": model}
+        budget = self._models.budget_report()
+        return {**checks, "budget": budget} if budget else checks
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:
-            result = await self._result("model", self._model, "degraded")
-            self._model_result = {"name": self._model_name, **result}
+            result = await self._result("model", self._models.check, "degraded")
+            self._model_result = {"name": self._models.name, **result}
             self._model_until = time.monotonic() + MODEL_SECONDS
         return self._model_result
+
+    async def _look(self) -> None:
+        # What is known has to do where Redis hangs.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._models.look()
 
     async def _result(self, name: str, check: Check, failed: str) -> dict[str, Any]:
         started = time.perf_counter()

@@ -2,10 +2,11 @@
 
 import re
 import uuid
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Header
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from agent_service.agents.conversation import Answer
 from agent_service.core.text import fault_in_name, fault_in_text, unix_lines
@@ -58,6 +59,7 @@ SessionId = Annotated[
         json_schema_extra={"pattern": _SESSION_PATTERN},
     ),
 ]
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str)]
 SessionHeader = Annotated[SessionId | None, Header(alias="X-Session-Id")]
 UserId = Annotated[
     str,
@@ -96,6 +98,10 @@ class UsageBody(BaseModel):
     output_tokens: int
     total_tokens: int
     cached_tokens: int
+    # A string, since a JSON number would lose digits on its way; null where a model has no price.
+    cost_usd: Money | None
+    # Whether the answer was kept from before, and cost nothing.
+    from_cache: bool
 
 
 class ChatResponse(BaseModel):
@@ -110,7 +116,15 @@ class ChatResponse(BaseModel):
                     "intent": None,
                     "confidence": None,
                     "model": "deepseek-v4-flash",
-                    "usage": {"input_tokens": 31, "output_tokens": 12, "total_tokens": 43, "cached_tokens": 0},
+                    "usage": {
+                        "input_tokens": 31,
+                        "output_tokens": 12,
+                        "total_tokens": 43,
+                        "cached_tokens": 0,
+                        "cost_usd": "0.0000077",
+                        "from_cache": False,
+                    },
+                    "degraded": False,
                 }
             ]
         },
@@ -124,6 +138,8 @@ class ChatResponse(BaseModel):
     confidence: float | None = None
     model: str
     usage: UsageBody | None
+    # Whether no model answered and this is the text for that case.
+    degraded: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> "ChatResponse":

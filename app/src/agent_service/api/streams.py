@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer
 from agent_service.api.problems import note
 from agent_service.api.schemas import ChatResponse
@@ -20,10 +21,10 @@ PING_SECONDS = 15
 
 logger = get_logger(__name__)
 
-Item = str | Answer | Problem
+Item = str | Restart | Answer | Problem
 Items = asyncio.Queue[Item]
 Producer = asyncio.Task[None]
-Turn = Callable[[Callable[[str], Awaitable[None]]], Awaitable[Answer]]
+Turn = Callable[[Callable[[str | Restart], Awaitable[None]]], Awaitable[Answer]]
 
 
 class EventStream(StreamingResponse):
@@ -54,7 +55,7 @@ class EventStream(StreamingResponse):
                 yield self._event(item)
                 if isinstance(item, Problem):
                     note(self._scope, item)
-                if not isinstance(item, str):
+                if isinstance(item, Answer | Problem):
                     return
             item = await _next(self._items)
 
@@ -62,6 +63,8 @@ class EventStream(StreamingResponse):
         match item:
             case str():
                 return _event("token", {"token": item})
+            case Restart():
+                return _event("restart", {})
             case Answer():
                 return _event("done", ChatResponse.of(item).model_dump())
             case Problem():

@@ -43,6 +43,30 @@ class Metrics:
         self.model_errors = Counter(
             "agent_model_errors", "Model calls that failed for good.", ("model", "code"), registry=self.registry
         )
+        # Model access (docs/models.md).
+        self.cost_usd = Counter(
+            "agent_cost_usd", "US dollars paid for model calls.", ("model", "agent"), registry=self.registry
+        )
+        self.unpriced_calls = Counter(
+            "agent_unpriced_calls", "Model calls whose model has no price.", ("model",), registry=self.registry
+        )
+        self.model_retries = Counter("agent_model_retries", "Repeated model calls.", ("model",), registry=self.registry)
+        self.model_fallbacks = Counter(
+            "agent_model_fallbacks", "Answers of a model in another's place.", ("model",), registry=self.registry
+        )
+        self.degraded_answers = Counter(
+            "agent_degraded_answers", "Answers given without any model.", registry=self.registry
+        )
+        self.breaker_state = Gauge(
+            "agent_breaker_state", "0 closed, 1 half-open, 2 open.", ("model",), registry=self.registry
+        )
+        self.response_cache = Counter(
+            "agent_response_cache", "Looks into the response cache.", ("result",), registry=self.registry
+        )
+        self.budget_usd = Gauge("agent_budget_usd", "The daily budget; 0 where there is none.", registry=self.registry)
+        self.budget_spent_usd = Gauge(
+            "agent_budget_spent_usd", "What this UTC day has cost, where there is a budget.", registry=self.registry
+        )
         self.redis_errors = Counter(
             "agent_redis_errors", "Redis operations that failed; the service went on.", registry=self.registry
         )

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -17,6 +18,7 @@ from pydantic_settings import (
 from agent_service.guard.bearer import SECRET_BYTES, read_public_key
 from agent_service.guard.keys import parse_keys
 from agent_service.guard.tiers import DEFAULT_TIERS, Tier, with_defaults
+from agent_service.models.prices import load_prices
 
 _PLACEHOLDER = re.compile(
     r"(?:change|replace)[-_ ]?(?:me|this|it)?.*|your[-_ ].*|.*placeholder.*|<.*>|\$?\{.*\}"
@@ -27,6 +29,11 @@ API_KEY_CHARACTERS = 16
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^https?://")]
+ModelTier = Literal["economy", "standard", "strong"]
+Provider = Literal["deepseek", "openai", "anthropic", "offline"]
+
+DEEPSEEK_URL = "https://api.deepseek.com"
 
 
 def _words(value: object) -> object:
@@ -58,7 +65,7 @@ class Settings(BaseSettings):
     message_max_characters: int = Field(default=32_000, ge=1)
 
     model: str = Field(default="deepseek-v4-flash", min_length=1)
-    model_url: str = Field(default="https://api.deepseek.com", pattern=r"^https?://")
+    model_url: Url = DEEPSEEK_URL
     model_key: SecretStr = SecretStr("")
     model_thinking: Literal["disabled", "enabled", "unset"] = "disabled"
     model_timeout_seconds: Seconds = 60
@@ -108,7 +115,34 @@ class Settings(BaseSettings):
     trusted_hosts: Names = ()
     cors_origins: Names = ()
 
-    @field_validator("api_key", "model_key", "database_password", "redis_password", "jwt_secret")
+    # Model access (docs/models.md): the model above is the standard tier's; empty tiers use it too.
+    model_provider: Provider = "deepseek"
+    model_economy: str = ""
+    model_strong: str = ""
+    model_tiering: bool = False
+    model_tier_minimum: ModelTier = "economy"
+    model_tier_maximum: ModelTier = "strong"
+    # Where fallbacks at other providers than the model's own are reached.
+    deepseek_url: Url = DEEPSEEK_URL
+    deepseek_key: SecretStr = SecretStr("")
+    openai_url: Url = "https://api.openai.com/v1"
+    openai_key: SecretStr = SecretStr("")
+    anthropic_url: Url = "https://api.anthropic.com"
+    anthropic_key: SecretStr = SecretStr("")
+    model_fallbacks: Names = ()
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_seconds: Seconds = 5
+    degraded_answer: str = ""
+    prices_file: str = ""
+    budget_usd_daily: Decimal | None = Field(default=None, gt=0)
+    budget_alert_share: Decimal = Field(default=Decimal("0.8"), gt=0, le=1)
+    budget_mode: Literal["economy", "refuse", "alert"] = "economy"
+    response_cache_seconds: int = Field(default=0, ge=0)
+
+    @field_validator(
+        "api_key", "jwt_secret", "model_key", "deepseek_key", "openai_key", "anthropic_key",
+        "database_password", "redis_password",
+    )  # fmt: skip
     @classmethod
     def _refuse_placeholder(cls, secret: SecretStr) -> SecretStr:
         if _PLACEHOLDER.fullmatch(secret.get_secret_value().strip()):
@@ -153,6 +187,24 @@ class Settings(BaseSettings):
         if any(not re.fullmatch(r"\*|https?://[^/\s*]+", origin) for origin in origins):
             raise ValueError("must be origins as browsers send them, https://shop.example.com, or *")
         return origins
+
+    @field_validator("prices_file")
+    @classmethod
+    def _refuse_wrong_prices(cls, path: str) -> str:
+        load_prices(path)
+        return path
+
+    @field_validator("model_fallbacks")
+    @classmethod
+    def _refuse_unreachable_fallbacks(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """A fallback without a key would be found out on the day that it is needed."""
+        for name in names:
+            provider = name.partition(":")[0]
+            if provider == info.data.get("model_provider") or f"{provider}_key" not in info.data:
+                continue
+            if not info.data[f"{provider}_key"].get_secret_value():
+                raise ValueError(f"names {provider}, whose key (AGENT_{provider.upper()}_KEY) is not set")
+        return names
 
     @classmethod
     def settings_customise_sources(

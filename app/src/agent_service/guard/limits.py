@@ -9,11 +9,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
+from agent_service.memory.redis import Rest
 
-# How long a Redis that failed is left alone, so that requests do not each wait for it.
-REST_SECONDS = 5
 # Subjects of one kind of limit that a process remembers.
 _REMEMBERED = 10_000
 _NOTHING = (-1, 0)
@@ -39,8 +37,6 @@ end
 return {taken, count, left, window}
 """
 
-logger = get_logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -58,18 +54,17 @@ class Outcome:
 
 
 class Limiter:
-    def __init__(self, redis: Redis, prefix: str, metrics: Metrics) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, rest: Rest, prefix: str, metrics: Metrics) -> None:
         self._take: Any = redis.register_script(_TAKE)
+        self._rest = rest
         self._prefix = f"{prefix}:limit:"
         self._metrics = metrics
-        self._rest_until = 0.0
         self._seen: dict[str, OrderedDict[str, tuple[int, int]]] = {}
 
     async def take(self, limit: Limit) -> Outcome:
         """Count one request, unless the limit is reached."""
         window, count = self._remembered(limit)
-        if time.monotonic() >= self._rest_until:
+        if not self._rest:
             try:
                 taken, count, left, window = await self._take(
                     keys=[f"{self._prefix}{limit.name}:{limit.subject}"],
@@ -77,9 +72,7 @@ class Limiter:
                 )
                 return self._outcome(limit, bool(taken), count, left, window)
             except (RedisError, OSError) as error:
-                self._metrics.redis_errors.inc()
-                self._rest_until = time.monotonic() + REST_SECONDS
-                logger.warning("redis_failed", error=type(error).__name__)
+                self._rest.begin(error)
         return self._take_here(limit)
 
     def _take_here(self, limit: Limit) -> Outcome:

@@ -1,10 +1,13 @@
 """Conversation history: whole turns, in order, whichever instance writes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent_service.core.problems import Problem
 from agent_service.guard import audit
 from agent_service.memory.database import Pool, connection
+from agent_service.memory.model_calls import INSERT_CALLS, call_values
+from agent_service.models.turn import ModelCall
 
 _LOAD = """
 SELECT c.user_id, m.role, m.content
@@ -19,7 +22,8 @@ ORDER BY m.position
 """
 
 # One statement, so a turn is stored whole or not at all; the upsert's row lock orders concurrent turns.
-_APPEND = """
+_APPEND = (
+    """
 WITH turn AS (
     INSERT INTO conversations AS c (id, user_id, message_count)
     VALUES (%(id)s, %(user_id)s, 2)
@@ -27,6 +31,10 @@ WITH turn AS (
     SET message_count = c.message_count + 2, user_id = coalesce(c.user_id, excluded.user_id), updated_at = now()
     WHERE c.user_id = excluded.user_id OR NOT %(own)s AND (c.user_id IS NULL OR excluded.user_id IS NULL)
     RETURNING message_count
+), calls AS (
+    """
+    + INSERT_CALLS
+    + """WHERE EXISTS (SELECT FROM turn)
 )
 INSERT INTO messages
     (conversation_id, position, role, content, request_id, agent, model, input_tokens, output_tokens)
@@ -38,6 +46,7 @@ SELECT %(id)s::text, message_count, 'assistant', %(answer)s::text, %(request_id)
        %(agent)s::text, %(model)s::text, %(input_tokens)s::integer, %(output_tokens)s::integer
 FROM turn
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Turn:
     input_tokens: int | None
     output_tokens: int | None
     request_id: str | None
+    calls: Sequence[ModelCall] = ()
     own: bool = False
 
 
@@ -94,6 +104,7 @@ class History:
             "model": turn.model,
             "input_tokens": turn.input_tokens,
             "output_tokens": turn.output_tokens,
+            **call_values(turn.calls),
         }
         async with connection(self._pool) as borrowed:
             stored = await borrowed.execute(_APPEND, values)
@@ -104,7 +115,7 @@ class History:
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""
         async with connection(self._pool, timeout=min(2, self._pool.timeout)) as borrowed:
-            await borrowed.execute("SELECT FROM conversations LIMIT 1")
+            await borrowed.execute("SELECT FROM conversations, model_calls LIMIT 1")
 
 
 def _foreign() -> Problem:
