@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 
-from agent_service.agents.calls import ModelCalls
 from agent_service.agents.conversation import Conversation
-from agent_service.agents.general import create_general
 from agent_service.agents.models import check_model, create_model
+from agent_service.agents.offline import OFFLINE
 from agent_service.api import chat, operations, problems
 from agent_service.api.middleware import Authentication, BodyLimit, Context
 from agent_service.core import systemd
@@ -23,12 +24,22 @@ from agent_service.core.settings import Settings
 from agent_service.memory.database import create_pool
 from agent_service.memory.history import History
 from agent_service.memory.sessions import Sessions
+from agent_service.team.classifier import Classifier
+from agent_service.team.definition import SHIPPED, load_team
+from agent_service.team.mcp import McpServers
+from agent_service.team.router import Router
+from agent_service.team.routing import Routing
+from agent_service.team.specialists import Specialists, load_tools
+from agent_service.tools.calling import ToolCalls
 
 logger = get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
+    # Before anything is started: a fault in the team is told in one line, and nothing half runs.
+    team = load_team(Path(settings.team_file or SHIPPED))
+    tools = load_tools(team)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,10 +48,27 @@ def create_app(settings: Settings) -> FastAPI:
         sessions = Sessions(settings, metrics)
         history = History(pool, settings.history_messages, settings.history_characters)
         model_name, model = create_model(settings)
-        agent = create_general(model, ModelCalls(model_name, metrics))
-        app.state.conversation = Conversation(agent, model_name, history, sessions, settings.turn_seconds)
+        servers = McpServers(team.mcp_servers, settings.mcp_seconds)
+        await servers.open()
+        specialists = Specialists(
+            team,
+            tools,
+            servers,
+            lambda tier: (model_name, model),
+            ToolCalls(settings.tool_seconds, settings.tool_rounds, metrics),
+            metrics,
+        )
+        classifier = None
+        if settings.classifier_seconds and model_name != OFFLINE:
+            classifier = Classifier(team, model_name, model, settings.classifier_seconds, metrics)
+        routing = Routing(Router(team), classifier, metrics)
+        app.state.conversation = Conversation(specialists, routing, history, sessions, pool, settings.turn_seconds)
         app.state.readiness = operations.Readiness(
-            history.check, sessions.check, lambda: check_model(model), model_name
+            history.check,
+            sessions.check,
+            lambda: check_model(model),
+            model_name,
+            {f"mcp_{name}": partial(servers.check, name) for name in servers.names()},
         )
         try:
             await pool.open()
@@ -60,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            await servers.close()
             await sessions.close()
             await pool.close()
 

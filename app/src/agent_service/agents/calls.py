@@ -30,8 +30,10 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
         try:
             response = await handler(request)
             for message in response.result:
-                if isinstance(message, AIMessage) and not message.tool_calls:
-                    check_answer(message.text, message.response_metadata)
+                if isinstance(message, AIMessage):
+                    # A call of a tool has no text, and may be cut off like any answer.
+                    text = message.text or ("tool" if message.tool_calls else "")
+                    check_answer(text, message.response_metadata)
         except Exception as error:
             problem = model_problem(error)
             self._metrics.model_errors.labels(self._model, problem.code).inc()
@@ -41,12 +43,13 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
             raise problem from error
         finally:
             self._metrics.model_seconds.labels(self._model).observe(time.perf_counter() - started)
-        self._count(response)
+        for message in response.result:
+            if isinstance(message, AIMessage):
+                count_tokens(self._metrics, self._model, message)
         return response
 
-    def _count(self, response: ModelResponse[Any]) -> None:
-        for message in response.result:
-            if isinstance(message, AIMessage) and message.usage_metadata:
-                usage = message.usage_metadata
-                self._metrics.tokens.labels(self._model, "input").inc(usage["input_tokens"])
-                self._metrics.tokens.labels(self._model, "output").inc(usage["output_tokens"])
+
+def count_tokens(metrics: Metrics, model: str, message: AIMessage) -> None:
+    if usage := message.usage_metadata:
+        metrics.tokens.labels(model, "input").inc(usage["input_tokens"])
+        metrics.tokens.labels(model, "output").inc(usage["output_tokens"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -26,7 +26,10 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, model: Check, model_name: str) -> None:
+    def __init__(
+        self, database: Check, redis: Check, model: Check, model_name: str, others: Mapping[str, Check]
+    ) -> None:
+        self._others = others
         self._database = database
         self._redis = redis
         self._model = model
@@ -36,12 +39,13 @@ class Readiness:
         self._failing: set[str] = set()
 
     async def results(self) -> dict[str, dict[str, Any]]:
-        database, redis, model = await asyncio.gather(
+        database, redis, model, *others = await asyncio.gather(
             self._result("database", self._database, "down"),
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
+            *(self._result(name, check, "degraded") for name, check in self._others.items()),
         )
-        return {"database": database, "redis": redis, "model": model}
+        return {"database": database, "redis": redis, "model": model, **dict(zip(self._others, others, strict=True))}
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:

@@ -46,3 +46,12 @@ class Metrics:
         self.redis_errors = Counter(
             "agent_redis_errors", "Redis operations that failed; the service went on.", registry=self.registry
         )
+        self.routed = Counter(
+            "agent_routed",
+            "Messages by who answers them and by whom that was decided: rules, conversation, model or fallback.",
+            ("agent", "by"),
+            registry=self.registry,
+        )
+        self.tool_calls = Counter(
+            "agent_tool_calls", "Calls of tools by how they ended.", ("tool", "outcome"), registry=self.registry
+        )

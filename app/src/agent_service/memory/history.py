@@ -6,10 +6,10 @@ from agent_service.core.problems import Problem
 from agent_service.memory.database import Pool, connection
 
 _LOAD = """
-SELECT c.user_id, m.role, m.content
+SELECT c.user_id, m.role, m.content, m.agent
 FROM conversations AS c
 LEFT JOIN LATERAL (
-    SELECT position, role, content, sum(length(content)) OVER (ORDER BY position DESC) AS characters
+    SELECT position, role, content, agent, sum(length(content)) OVER (ORDER BY position DESC) AS characters
     FROM messages
     WHERE conversation_id = c.id AND position > c.message_count - %(messages)s
 ) AS m ON m.characters <= %(characters)s
@@ -43,6 +43,8 @@ FROM turn
 class Message:
     role: str
     content: str
+    agent: str | None
+    """Who said it, where it was one of the team."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class History:
             rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
         if rows and user_id is not None and rows[0][0] not in (None, user_id):
             raise _foreign()
-        messages = [Message(role, content) for _, role, content in rows if role is not None]
+        messages = [Message(role, content, agent) for _, role, content, agent in rows if role is not None]
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
 

@@ -1,7 +1,7 @@
 """What a keyword of team.yml means, and how text is written before keywords are looked for.
 
 `budget` is the word and its plural, `forecast*` every word that begins so, `cash flow` these words in this order with
-nothing but ignored words between them, `招聘` or `채용` these characters anywhere; `^2` behind it makes it count double.
+nothing but ignored words between them, `招聘` or `채용` these characters anywhere; `^2` behind it counts double.
 """
 
 import re

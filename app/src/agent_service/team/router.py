@@ -1,8 +1,8 @@
 """Rules: who of the team a message is for, by the words in it. Pure and fast; what it cannot tell it says.
 
 Each keyword speaks for its intent, the less the more intents share it. The sums become shares as in a vote (softmax),
-with a head start for the general assistant and for whoever answered last. The winner's share is the confidence: it is high
-when there is much evidence and little of it for others, and low when there is none.
+with a head start for the general assistant and for whoever answered last. The winner's share is the confidence: it is
+high when there is much evidence and little of it for others, and low when there is none.
 """
 
 import math
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from agent_service.team.definition import GENERAL, Keywords, Team
 from agent_service.team.keywords import Keyword, normalize, parse, runs_of, words_of
-from agent_service.team.spelling import MIDDLE, Speller
+from agent_service.team.spelling import MIDDLE, Speller, distance
 
 # What a message is about stands in its first thousands of characters, and a longer one must not cost more.
 CHARACTERS = 4000
 HEAD_START = 1.0
-LAST_ANSWERED = 2.0
+LAST_ANSWERED = 1.2
 MISSPELT = 0.8
+FOREIGN = 0.4
 SURE = 0.55
 
 Target = tuple[str, str | None]
@@ -55,7 +56,7 @@ class Router:
                 for intent, weight in weights.items():
                     intents[agent, intent] += factor * weight
         agents[GENERAL] += HEAD_START
-        if last in agents:
+        if last in agents and last != GENERAL:
             agents[last] += LAST_ANSWERED
         agent = max(agents, key=agents.__getitem__)
         confidence = _share(agents, agent)
@@ -71,41 +72,54 @@ def _share(votes: dict[str, float], winner: str) -> float:
 Targets = dict[str, dict[str | None, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    words: tuple[str, ...]
+    targets: Targets
+    languages: frozenset[str]
+
+
 class _Lexicon:
     """The team's keywords, arranged so that a message is read once."""
 
     def __init__(self, team: Team) -> None:
-        self._ignored = {word for words in team.ignored_words.values() for word in map(normalize, words)}
+        self._small = {language: {normalize(word) for word in words} for language, words in team.ignored_words.items()}
+        self._ignored: set[str] = set().union(*self._small.values())
         uses: dict[tuple[tuple[str, ...], str], dict[Target, float]] = defaultdict(dict)
+        languages: dict[tuple[tuple[str, ...], str], set[str]] = defaultdict(set)
         for specialist in team.specialists:
             owned: list[tuple[str | None, Keywords]] = [(None, specialist.keywords)]
             owned += [(name, intent.keywords) for name, intent in specialist.intents.items()]
             for name, keywords in owned:
-                for text in (text for texts in keywords.values() for text in texts):
-                    keyword = parse(text)
-                    key = self._bare(keyword), keyword.piece
-                    uses[key][specialist.id, name] = keyword.weight
-        self._words: dict[str, list[tuple[tuple[str, ...], Targets]]] = defaultdict(list)
-        self._stems: dict[str, list[tuple[tuple[str, ...], Targets]]] = defaultdict(list)
+                for language, texts in keywords.items():
+                    for keyword in map(parse, texts):
+                        key = self._bare(keyword), keyword.piece
+                        uses[key][specialist.id, name] = keyword.weight
+                        languages[key].add(language)
+        self._words: dict[str, list[_Entry]] = defaultdict(list)
+        self._stems: dict[str, list[_Entry]] = defaultdict(list)
         self._pieces: dict[str, Targets] = {}
         for (words, piece), weights in uses.items():
-            targets = _targets(weights)
             if piece:
-                self._pieces[piece] = targets
+                self._pieces[piece] = _targets(weights)
             else:
                 begin = self._stems if words[0].endswith("*") else self._words
-                begin[words[0].removesuffix("*")].append((words, targets))
-        for entries in (*self._words.values(), *self._stems.values()):
-            entries.sort(key=lambda entry: (-len(entry[0]), -len("".join(entry[0]))))
+                entry = _Entry(words, _targets(weights), frozenset(languages[words, piece]))
+                begin[words[0].removesuffix("*")].append(entry)
         self._longest_piece = max(map(len, self._pieces), default=0)
-        vocabulary = {word for words, _ in uses for word in words}
-        common = {word for words in team.common_words.values() for text in words for word in words_of(normalize(text))}
-        hangul = {piece + "*" for piece in self._pieces if "\uac00" <= piece[0] <= "\ud7a3"}
+        vocabulary: dict[str, set[str]] = defaultdict(set)
+        for (words, piece), used in languages.items():
+            for language in used:
+                vocabulary[language].update(words or (piece + "*",))
+        self._spellers = {language: Speller(words, self._common(team)) for language, words in vocabulary.items()}
         # Where a word belongs to a longer keyword only, it still is no misspelling of another.
-        self._vocabulary = {word for word in vocabulary if not word.endswith("*")}
-        self._vocabulary_stems = {word.removesuffix("*") for word in vocabulary if word.endswith("*")}
-        self._speller = Speller(vocabulary, common | self._ignored)
-        self._korean = Speller(hangul, ())
+        known: set[str] = set().union(*vocabulary.values())
+        self._known = {word for word in known if not word.endswith("*")}
+        self._known_stems = {word.removesuffix("*") for word in known if word.endswith("*")}
+
+    def _common(self, team: Team) -> set[str]:
+        lists = (*team.common_words.values(), *team.ignored_words.values())
+        return {word for words in lists for text in words for word in words_of(normalize(text))}
 
     def find(self, text: str) -> list[tuple[Targets, float]]:
         """Each keyword of a text once, with a factor for how surely it is meant."""
@@ -116,47 +130,73 @@ class _Lexicon:
         return list(found.values())
 
     def _bare(self, keyword: Keyword) -> tuple[str, ...]:
-        return tuple(word for word in keyword.words if word not in self._ignored) or keyword.words
+        """Without ignored words, unless only one would be left: "how are you" is not every "how"."""
+        bare = tuple(word for word in keyword.words if word not in self._ignored)
+        return bare if len(bare) > 1 else keyword.words
 
     def _find_words(self, text: list[str]) -> list[tuple[Targets, float]]:
         found = []
-        read = [self._read(word) for word in text if word not in self._ignored]
+        language = self._language(text)
+        read = [self._read(word, language) for word in text]
         position = 0
         while position < len(read):
             best = self._longest(read, position)
             if best:
-                words, targets = best
-                factor = min(read[at][1] for at in range(position, position + len(words)))
-                found.append((targets, factor))
-            position += len(best[0]) if best else 1
+                end, entry = best
+                factor = min(factor for _, factor in read[position:end])
+                found.append((entry.targets, factor if language in (None, *entry.languages) else factor * FOREIGN))
+            position = best[0] if best else position + 1
         return found
 
-    def _read(self, word: str) -> tuple[str, float]:
+    def _language(self, text: list[str]) -> str | None:
+        """The language whose small words a text has clearly more of, by which `some` is English or Portuguese."""
+        votes = {name: sum(word in small for word in text) for name, small in self._small.items()}
+        first, second, *_ = (*sorted(votes.values(), reverse=True), 0, 0)
+        return max(votes, key=votes.__getitem__) if first > second + 1 else None
+
+    def _read(self, word: str, language: str | None) -> tuple[str, float]:
         """The word as it was meant, and how surely."""
         if len(word) < 4 or word.isdigit() or self._is_known(word):
             return word, 1
-        corrected = self._speller.correct(word)
+        corrected = self._correct(word, language)
         if corrected is None:
             return word, 1
         return corrected.removesuffix("*"), MISSPELT if len(word) >= MIDDLE else MISSPELT / 2
 
+    def _correct(self, word: str, language: str | None) -> str | None:
+        spellers = [self._spellers[language]] if language in self._spellers else self._spellers.values()
+        found = [entry for speller in spellers if (entry := speller.correct(word))]
+        return min(found, key=lambda entry: distance(word, entry.removesuffix("*")), default=None)
+
     def _is_known(self, word: str) -> bool:
-        return any(form in self._vocabulary for form in _forms(word)) or any(
-            word[:length] in self._vocabulary_stems for length in range(2, len(word) + 1)
+        return any(form in self._known for form in _forms(word)) or any(
+            word[:length] in self._known_stems for length in range(2, len(word) + 1)
         )
 
-    def _longest(self, read: list[tuple[str, float]], position: int) -> tuple[tuple[str, ...], Targets] | None:
+    def _longest(self, read: list[tuple[str, float]], position: int) -> tuple[int, _Entry] | None:
+        """The longest keyword that begins here, and where it ends."""
         word = read[position][0]
-        best: tuple[tuple[str, ...], Targets] | None = None
-        for form in _forms(word):
-            for entry in self._words.get(form, ()):
-                if _follows(entry[0], read, position) and _better(entry, best):
-                    best = entry
-        for length in range(2, len(word) + 1):
-            for entry in self._stems.get(word[:length], ()):
-                if _follows(entry[0], read, position) and _better(entry, best):
-                    best = entry
+        best: tuple[int, _Entry] | None = None
+        longest = (0, 0)
+        entries = [self._words.get(form, ()) for form in _forms(word)]
+        entries += [self._stems.get(word[:length], ()) for length in range(2, len(word) + 1)]
+        for entry in (entry for some in entries for entry in some):
+            end = self._end(entry.words, read, position)
+            size = end, len("".join(entry.words))
+            if end and size > longest:
+                longest, best = size, (end, entry)
         return best
+
+    def _end(self, words: tuple[str, ...], read: list[tuple[str, float]], position: int) -> int:
+        """The position behind these words, with nothing but ignored ones between them; 0 where they do not follow."""
+        position += 1
+        for word in words[1:]:
+            while position < len(read) and read[position][0] in self._ignored and not _matches(word, read[position][0]):
+                position += 1
+            if position == len(read) or not _matches(word, read[position][0]):
+                return 0
+            position += 1
+        return position
 
     def _find_pieces(self, text: str) -> list[tuple[Targets, float]]:
         found: list[tuple[Targets, float]] = []
@@ -194,8 +234,8 @@ class _Lexicon:
         at = 0
         for part in parts:
             if len(part) > 1 and not any(covered[at : at + len(part)]):
-                corrected = self._korean.correct(part)
-                if corrected:
+                corrected = self._correct(part, None)
+                if corrected and corrected.removesuffix("*") in self._pieces:
                     found.append((self._pieces[corrected.removesuffix("*")], MISSPELT))
             at += len(part)
         return found
@@ -217,23 +257,5 @@ def _forms(word: str) -> tuple[str, ...]:
     return (word, word[:-1]) if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else (word,)
 
 
-def _follows(words: tuple[str, ...], read: list[tuple[str, float]], position: int) -> bool:
-    if position + len(words) > len(read):
-        return False
-    for offset, word in enumerate(words[1:], 1):
-        text = read[position + offset][0]
-        if word.endswith("*"):
-            if not text.startswith(word[:-1]):
-                return False
-        elif word not in _forms(text):
-            return False
-    return True
-
-
-def _better(
-    entry: tuple[tuple[str, ...], Targets], best: tuple[tuple[str, ...], Targets] | None
-) -> bool:
-    def size(words: tuple[str, ...]) -> tuple[int, int]:
-        return len(words), len("".join(words))
-
-    return best is None or size(entry[0]) > size(best[0])
+def _matches(wanted: str, word: str) -> bool:
+    return word.startswith(wanted[:-1]) if wanted.endswith("*") else wanted in _forms(word)

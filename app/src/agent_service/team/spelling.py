@@ -37,7 +37,7 @@ class Speller:
                     if not whole and not entry.endswith("*"):
                         continue
                     faults = distance(begin, stem)
-                    if faults > _allowed(begin, stem):
+                    if faults > _allowed(begin, stem, entry.endswith("*")):
                         continue
                     found = (faults, -len(stem), entry)
                     if best is None or found < best:
@@ -65,16 +65,16 @@ def distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def _allowed(word: str, stem: str) -> int:
+def _allowed(word: str, stem: str, begins: bool) -> int:
     shortest = min(len(word), len(stem))
     if not word.isascii():
         return 1 if shortest >= 6 else 0
     # The first letter is rarely wrong, and what differs in it mostly is another word.
     if word[0] != stem[0] and word[:2] != stem[1::-1]:
         return 0
-    if shortest < MIDDLE:
-        return 1 if sorted(word) == sorted(stem) else 0
-    return 2 if shortest >= LONG else 1
+    if shortest < MIDDLE + begins:
+        return 1 if not begins and sorted(word) == sorted(stem) else 0
+    return 2 if shortest >= LONG + begins else 1
 
 
 def _variants(word: str) -> Iterable[str]:
