@@ -82,7 +82,7 @@ class Conversation:
     async def stream(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""
         async with self._turn(question) as task:
-            pieces = Pieces(emit, task.member.has_tools)
+            pieces = Pieces(emit, task.member.calls_tools)
             messages: list[AnyMessage] = []
             run = task.member.agent.astream(task.state, context=task.caller, stream_mode=["messages", "values"])
             async for mode, part in run:

@@ -18,11 +18,11 @@ class Pieces:
     model's messages are held back; what has been handed on stays part of the answer.
     """
 
-    def __init__(self, emit: Callable[[str], Awaitable[None]], has_tools: bool) -> None:
+    def __init__(self, emit: Callable[[str], Awaitable[None]], calls_tools: bool) -> None:
         self._emit = emit
-        self._hold = HELD_CHARACTERS if has_tools else 0
+        self._hold = HELD_CHARACTERS if calls_tools else 0
         self._step: int | None = None
-        self._held = ""
+        self._held: list[str] = []
         self._said = ""
         self._calls_tool = False
         self.before = ""
@@ -33,7 +33,7 @@ class Pieces:
             return
         if metadata.get("langgraph_step") != self._step:
             self._step = metadata.get("langgraph_step")
-            self._held, self._said, self._calls_tool = "", "", False
+            self._held, self._said, self._calls_tool = [], "", False
         if chunk.tool_call_chunks and not self._calls_tool:
             self._calls_tool = True
             self.before += self._said
@@ -42,19 +42,20 @@ class Pieces:
         if self._said:
             await self._hand_on(chunk.text)
             return
-        self._held += chunk.text
-        if len(self._held) >= self._hold:
+        self._held.append(chunk.text)
+        if sum(map(len, self._held)) >= self._hold:
             await self.finish()
 
     async def finish(self) -> None:
         """Hand on what is held: nothing comes that could show it to be something else."""
         if not self._held or self._calls_tool:
             return
-        held, self._held = self._held, ""
         if self.before:
             self.before += "\n\n"
             await self._emit("\n\n")
-        await self._hand_on(held)
+        for text in self._held:
+            await self._hand_on(text)
+        self._held = []
 
     async def _hand_on(self, text: str) -> None:
         text = storable(text)

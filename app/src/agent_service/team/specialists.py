@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.graph.state import CompiledStateGraph
 
 from agent_service.agents.calls import ModelCalls
+from agent_service.agents.offline import OFFLINE
 from agent_service.core.metrics import Metrics
 from agent_service.team.definition import GENERAL, Specialist, Team, Tier
 from agent_service.team.mcp import McpServers
@@ -30,7 +31,7 @@ class Member:
     id: str
     model: str
     agent: Agent
-    has_tools: bool
+    calls_tools: bool
 
 
 class Specialists:
@@ -82,7 +83,7 @@ class Specialists:
             context_schema=Caller,
             name=specialist.id,
         )
-        return Member(specialist.id, name, agent, bool(tools))
+        return Member(specialist.id, name, agent, bool(tools) and name != OFFLINE)
 
 
 class _Bound(AgentMiddleware[Any, Any, Any]):
