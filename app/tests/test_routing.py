@@ -49,7 +49,7 @@ def test_nine_of_ten_messages_reach_whom_they_are_for(file: Path) -> None:
         ("财务预算怎么编制", "financial", "budget_planning"),
         ("현금 흐름 알려줘", "cashflow", None),
         ("현금흐름 알려줘", "cashflow", None),
-        ("채욘 공고 써 줘", "hr", "hr_recruitment"),  # noqa: RUF001
+        ("채욘 공고 써 줘", "hr", "hr_recruitment"),
         ("How much anual leave do I have?", "hr", "policy_consultation"),
         ("the recruitmnet of a new welder", "hr", "hr_recruitment"),
         ("我们的 cash flow 怎么样", "cashflow", None),

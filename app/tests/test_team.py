@@ -81,9 +81,7 @@ def test_failing_classifier_leaves_the_rules_answer(client: Client, model: Model
     assert (response.status_code, response.json()["agent"]) == (200, "general")
 
 
-def test_slow_classifier_is_not_waited_for(
-    run: Run, model_settings: dict[str, Any], model: Model
-) -> None:
+def test_slow_classifier_is_not_waited_for(run: Run, model_settings: dict[str, Any], model: Model) -> None:
     hasty = run({**model_settings, "classifier_seconds": 0.05}).client
     model.control(latency_seconds=0.3, choice={"agent": "hr", "intent": "", "certainty": 1})
     assert hasty.chat(UNKNOWN).json()["agent"] == "general"
@@ -113,9 +111,7 @@ def test_follow_up_stays_with_who_answered(client: Client, peer: LocalService, s
     assert client.chat("Tell me a joke", session_id=session_id).json()["agent"] == "general"
 
 
-def test_long_message_that_the_rules_do_not_know_is_no_follow_up(
-    client: Client, session_id: str, model: Model
-) -> None:
+def test_long_message_that_the_rules_do_not_know_is_no_follow_up(client: Client, session_id: str, model: Model) -> None:
     client.chat(SURE, session_id=session_id)
     model.control(choice={"agent": "hr", "intent": "", "certainty": 0.9})
     assert client.chat("xyzzy plugh " * 10, session_id=session_id).json()["agent"] == "hr"

@@ -45,8 +45,14 @@ def test_shipped_team_is_the_agreed_one() -> None:
         ({"parameters": {"temperature": 3}}, "specialist general: parameters.temperature: "),
         ({"keywords": {"en": ["cash^x"]}}, "specialist general: keywords.en.0: 'cash^x' is no keyword"),
         ({"intents": {"chat": {}}}, "specialist general: intents.chat.description: is missing"),
-        ({"tools": ["agent_service.nothing.here"]}, "specialist general: tools.0: agent_service.nothing.here: No module"),
-        ({"tools": ["agent_service.tools.hr.nothing"]}, "specialist general: tools.0: agent_service.tools.hr.nothing: "),
+        (
+            {"tools": ["agent_service.nothing.here"]},
+            "specialist general: tools.0: agent_service.nothing.here: No module",
+        ),
+        (
+            {"tools": ["agent_service.tools.hr.nothing"]},
+            "specialist general: tools.0: agent_service.tools.hr.nothing: ",
+        ),
         ({"tools": ["agent_service.tools.hr.POLICIES"]}, "is no function"),
         ({"mcp_servers": ["crm"]}, "specialist general: mcp_servers: crm is not declared"),
     ],

@@ -24,7 +24,8 @@ def break_even(fixed_costs: Amount, price_per_unit: Amount, variable_cost_per_un
     contribution = price_per_unit - variable_cost_per_unit
     if contribution <= 0:
         raise ToolError("A unit costs as much as it brings, or more: no number of units covers the fixed costs.")
-    units = -(-fixed_costs // contribution)
+    whole, rest = divmod(fixed_costs, contribution)
+    units = whole + (rest > 0)
     return {
         "units": str(units),
         "revenue": str(cents(units * price_per_unit)),
