@@ -15,7 +15,7 @@ from agent_service.team.spelling import MIDDLE, Speller, distance
 
 # What a message is about stands in its first thousands of characters, and a longer one must not cost more.
 CHARACTERS = 4000
-HEAD_START = 1.0
+HEAD_START = 0.4
 LAST_ANSWERED = 1.2
 MISSPELT = 0.8
 FOREIGN = 0.4
