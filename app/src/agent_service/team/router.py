@@ -8,6 +8,7 @@ high when there is much evidence and little of it for others, and low when there
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent_service.team.definition import GENERAL, Keywords, Team
 from agent_service.team.keywords import Keyword, normalize, parse, runs_of, words_of
@@ -75,6 +76,7 @@ Targets = dict[str, dict[str | None, float]]
 @dataclass(frozen=True, slots=True)
 class _Entry:
     words: tuple[str, ...]
+    length: int
     targets: Targets
     languages: frozenset[str]
 
@@ -104,7 +106,7 @@ class _Lexicon:
                 self._pieces[piece] = _targets(weights)
             else:
                 begin = self._stems if words[0].endswith("*") else self._words
-                entry = _Entry(words, _targets(weights), frozenset(languages[words, piece]))
+                entry = _Entry(words, len("".join(words)), _targets(weights), frozenset(languages[words, piece]))
                 begin[words[0].removesuffix("*")].append(entry)
         self._longest_piece = max(map(len, self._pieces), default=0)
         vocabulary: dict[str, set[str]] = defaultdict(set)
@@ -181,10 +183,9 @@ class _Lexicon:
         entries = [self._words.get(form, ()) for form in _forms(word)]
         entries += [self._stems.get(word[:length], ()) for length in range(2, len(word) + 1)]
         for entry in (entry for some in entries for entry in some):
-            end = self._end(entry.words, read, position)
-            size = end, len("".join(entry.words))
-            if end and size > longest:
-                longest, best = size, (end, entry)
+            end = self._end(entry.words, read, position) if len(entry.words) > 1 else position + 1
+            if end and (end, entry.length) > longest:
+                longest, best = (end, entry.length), (end, entry)
         return best
 
     def _end(self, words: tuple[str, ...], read: list[tuple[str, float]], position: int) -> int:
@@ -251,6 +252,7 @@ def _targets(weights: dict[Target, float]) -> Targets:
     return dict(targets)
 
 
+@lru_cache(maxsize=8192)
 def _forms(word: str) -> tuple[str, ...]:
     if len(word) > 4 and word.endswith("es"):
         return word, word[:-1], word[:-2]
