@@ -7,6 +7,7 @@ nothing but ignored words between them, `招聘` or `채용` these characters an
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 
 from agent_service.team.traditional import SIMPLIFIED
 
@@ -27,6 +28,7 @@ class Keyword:
     weight: float
 
 
+@cache
 def parse(value: str) -> Keyword:
     matched = _WEIGHTED.fullmatch(value.strip())
     if not matched:
