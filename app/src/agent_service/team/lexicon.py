@@ -13,6 +13,11 @@ FOREIGN = 0.4
 
 Target = tuple[str, str | None]
 Targets = dict[str, dict[str | None, float]]
+# The words or the piece of a keyword, what they tell, and how surely they are meant.
+Keyed = tuple[str, ...] | str
+Found = tuple[Keyed, Targets, float]
+_Key = tuple[tuple[str, ...], str]
+_Use = tuple[str, str | None, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class _Entry:
     words: tuple[str, ...]
     length: int
     targets: Targets
-    languages: frozenset[str]
+    languages: tuple[str, ...]
 
 
 class Lexicon:
@@ -29,8 +34,8 @@ class Lexicon:
     def __init__(self, team: Team) -> None:
         self._small = {language: {normalize(word) for word in words} for language, words in team.ignored_words.items()}
         self._ignored: set[str] = set().union(*self._small.values())
-        uses: dict[tuple[tuple[str, ...], str], dict[Target, float]] = defaultdict(dict)
-        languages: dict[tuple[tuple[str, ...], str], set[str]] = defaultdict(set)
+        uses: dict[_Key, tuple[_Use, ...]] = {}
+        languages: dict[_Key, tuple[str, ...]] = {}
         for specialist in team.specialists:
             owned: list[tuple[str | None, Keywords]] = [(None, specialist.keywords)]
             owned += [(name, intent.keywords) for name, intent in specialist.intents.items()]
@@ -38,22 +43,27 @@ class Lexicon:
                 for language, texts in keywords.items():
                     for keyword in map(parse, texts):
                         key = self._bare(keyword), keyword.piece
-                        uses[key][specialist.id, name] = keyword.weight
-                        languages[key].add(language)
+                        use = specialist.id, name, keyword.weight
+                        uses[key] = (*(other for other in uses.get(key, ()) if other[:2] != use[:2]), use)
+                        if language not in languages.get(key, ()):
+                            languages[key] = (*languages.get(key, ()), language)
         self._words: dict[str, list[_Entry]] = defaultdict(list)
         self._stems: dict[str, list[_Entry]] = defaultdict(list)
         self._pieces: dict[str, Targets] = {}
-        for (words, piece), weights in uses.items():
+        # Thousands of keywords tell only some hundred different things.
+        shared: dict[tuple[_Use, ...], Targets] = {}
+        for (words, piece), used in uses.items():
+            targets = shared[used] = shared.get(used) or _targets(used)
             if piece:
-                self._pieces[piece] = _targets(weights)
+                self._pieces[piece] = targets
             else:
                 begin = self._stems if words[0].endswith("*") else self._words
-                entry = _Entry(words, len("".join(words)), _targets(weights), frozenset(languages[words, piece]))
+                entry = _Entry(words, len("".join(words)), targets, languages[words, piece])
                 begin[words[0].removesuffix("*")].append(entry)
         self._longest_piece = max(map(len, self._pieces), default=0)
         vocabulary: dict[str, set[str]] = defaultdict(set)
-        for (words, piece), used in languages.items():
-            for language in used:
+        for (words, piece), written in languages.items():
+            for language in written:
                 if words or _is_hangul(piece):
                     vocabulary[language].update(words or (piece + "*",))
         common = self._common(team)
@@ -63,16 +73,18 @@ class Lexicon:
         self._known = {word for word in known if not word.endswith("*")}
         self._known_stems = {word.removesuffix("*") for word in known if word.endswith("*")}
 
+        parse.cache_clear()
+
     def _common(self, team: Team) -> set[str]:
         lists = (*team.common_words.values(), *team.ignored_words.values())
         return {word for words in lists for text in words for word in words_of(normalize(text))}
 
     def find(self, text: str) -> list[tuple[Targets, float]]:
         """Each keyword of a text once, with a factor for how surely it is meant."""
-        found: dict[int, tuple[Targets, float]] = {}
-        for targets, factor in (*self._find_words(words_of(text)), *self._find_pieces(text)):
-            if id(targets) not in found or found[id(targets)][1] < factor:
-                found[id(targets)] = targets, factor
+        found: dict[Keyed, tuple[Targets, float]] = {}
+        for keyword, targets, factor in (*self._find_words(words_of(text)), *self._find_pieces(text)):
+            if keyword not in found or found[keyword][1] < factor:
+                found[keyword] = targets, factor
         return list(found.values())
 
     def _bare(self, keyword: Keyword) -> tuple[str, ...]:
@@ -80,8 +92,8 @@ class Lexicon:
         bare = tuple(word for word in keyword.words if word not in self._ignored)
         return bare if len(bare) > 1 else keyword.words
 
-    def _find_words(self, text: list[str]) -> list[tuple[Targets, float]]:
-        found = []
+    def _find_words(self, text: list[str]) -> list[Found]:
+        found: list[Found] = []
         language = self._language(text)
         read = [self._read(word, language) for word in text]
         position = 0
@@ -90,7 +102,8 @@ class Lexicon:
             if best:
                 end, entry = best
                 factor = min(factor for _, factor in read[position:end])
-                found.append((entry.targets, factor if language in (None, *entry.languages) else factor * FOREIGN))
+                native = language in (None, *entry.languages)
+                found.append((entry.words, entry.targets, factor if native else factor * FOREIGN))
             position = best[0] if best else position + 1
         return found
 
@@ -143,8 +156,8 @@ class Lexicon:
             position += 1
         return position
 
-    def _find_pieces(self, text: str) -> list[tuple[Targets, float]]:
-        found: list[tuple[Targets, float]] = []
+    def _find_pieces(self, text: str) -> list[Found]:
+        found: list[Found] = []
         for run in runs_of(text):
             parts = run.split()
             joined = "".join(parts)
@@ -157,7 +170,8 @@ class Lexicon:
             while position < len(joined):
                 length = self._piece_at(joined, position, starts)
                 if length:
-                    found.append((self._pieces[joined[position : position + length]], 1))
+                    piece = joined[position : position + length]
+                    found.append((piece, self._pieces[piece], 1))
                     covered[position : position + length] = b"\1" * length
                 position += length or 1
             if _is_hangul(joined):
@@ -174,26 +188,26 @@ class Lexicon:
             return length
         return 0
 
-    def _misspelt(self, parts: list[str], covered: bytearray) -> list[tuple[Targets, float]]:
-        found: list[tuple[Targets, float]] = []
+    def _misspelt(self, parts: list[str], covered: bytearray) -> list[Found]:
+        found: list[Found] = []
         at = 0
         for part in parts:
             if len(part) > 1 and not any(covered[at : at + len(part)]):
                 corrected = self._correct(part, None)
-                if corrected and corrected.removesuffix("*") in self._pieces:
-                    found.append((self._pieces[corrected.removesuffix("*")], MISSPELT))
+                piece = corrected.removesuffix("*") if corrected else ""
+                if piece in self._pieces:
+                    found.append((piece, self._pieces[piece], MISSPELT))
             at += len(part)
         return found
 
 
-def _targets(weights: dict[Target, float]) -> Targets:
+def _targets(uses: tuple[_Use, ...]) -> Targets:
     """Weights by agent and intent; a keyword of several agents is shared among them."""
-    agents = {agent for agent, _ in weights}
-    targets: Targets = defaultdict(dict)
-    for (agent, intent), weight in weights.items():
-        own = sum(1 for other, _ in weights if other == agent)
-        targets[agent][intent] = weight / own / len(agents)
-    return dict(targets)
+    agents = [agent for agent, _, _ in uses]
+    targets: Targets = {agent: {} for agent in agents}
+    for agent, intent, weight in uses:
+        targets[agent][intent] = weight / agents.count(agent) / len(targets)
+    return targets
 
 
 def _is_hangul(piece: str) -> bool:

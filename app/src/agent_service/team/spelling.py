@@ -6,22 +6,23 @@ from functools import lru_cache
 
 # A word this short may have two letters swapped; from LONG on two faults are forgiven.
 SHORT, MIDDLE, LONG = 4, 5, 8
-# Faults are counted in letters, of which a Korean syllable has two or three.
-SYLLABLE = 2.4
+# So many letters at the beginning find what a word may be; all of them decide.
+BEGINNING = 6
 
 
 class Speller:
     """Finds by deleting a letter on both sides, as in the SymSpell algorithm."""
 
     def __init__(self, vocabulary: Iterable[str], known: Iterable[str]) -> None:
-        self._words: dict[str, list[tuple[str, str]]] = {}
-        self._known = set(known)
+        # Joined by spaces: tens of thousands of lists would cost more memory than all of the words.
+        self._entries: dict[str, str] = {}
         for entry in set(vocabulary):
             stem = letters(entry.removesuffix("*"))
-            if len(stem) < SHORT:
-                continue
-            for variant in _variants(stem):
-                self._words.setdefault(variant, []).append((stem, entry))
+            if len(stem) >= SHORT:
+                for variant in _variants(stem[:BEGINNING]):
+                    others = self._entries.get(variant)
+                    self._entries[variant] = f"{others} {entry}" if others else entry
+        self._known = set(known)
         self.correct = lru_cache(maxsize=4096)(self._correct)
 
     def _correct(self, word: str) -> str | None:
@@ -29,20 +30,13 @@ class Speller:
         if word in self._known or len(word) > 24:
             return None
         spelt = letters(word)
-        best: tuple[int, int, str] | None = None
-        for length in range(SHORT, len(spelt) + 1):
-            begin, whole = spelt[:length], length == len(spelt)
-            for variant in _variants(begin):
-                for stem, entry in self._words.get(variant, ()):
-                    if not whole and not entry.endswith("*"):
-                        continue
-                    faults = distance(begin, stem)
-                    if faults > _allowed(begin, stem, entry.endswith("*")):
-                        continue
-                    found = (faults, -len(stem), entry)
-                    if best is None or found < best:
-                        best = found
-        return best[2] if best else None
+        candidates = {
+            entry for variant in _variants(spelt[:BEGINNING]) for entry in self._entries.get(variant, "").split()
+        }
+        nearest = [
+            (faults, -len(entry), entry) for entry in candidates if (faults := _faults(spelt, entry)) is not None
+        ]
+        return min(nearest)[2] if nearest else None
 
 
 def letters(text: str) -> str:
@@ -63,6 +57,22 @@ def distance(one: str, other: str) -> int:
                 cost = min(cost, before_last[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+def _faults(word: str, entry: str) -> int | None:
+    """How many faults a word has as a spelling of an entry, or None where they are too many."""
+    begins = entry.endswith("*")
+    stem = letters(entry.removesuffix("*"))
+    # Of a stem the beginning of the word is a spelling, and a fault may have made that longer or shorter.
+    lengths = range(len(stem) - 1, len(stem) + 2) if begins else (len(word),)
+    possible = [
+        faults
+        for length in lengths
+        if SHORT <= length <= len(word)
+        and abs(length - len(stem)) <= 2
+        and (faults := distance(word[:length], stem)) <= _allowed(word[:length], stem, begins)
+    ]
+    return min(possible, default=None)
 
 
 def _allowed(word: str, stem: str, begins: bool) -> int:
