@@ -1,8 +1,12 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from servers import free_port
+from service import APP, environment
 
 from agent_service.team.definition import SHIPPED, load_team
 from agent_service.team.specialists import load_tools
@@ -81,6 +85,18 @@ def test_faults_of_the_whole(tmp_path: Path, document: Any, said: str) -> None:
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"nowhere\.yml: cannot be read"):
         load_team(tmp_path / "nowhere.yml")
+
+
+def test_process_refuses_to_start_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "team.yml"
+    path.write_text(yaml.safe_dump({"specialists": [general(tier="cheap")]}))
+    command = [sys.executable, "-m", "uvicorn", "agent_service.main:app", "--port", str(free_port())]
+    ended = subprocess.run(
+        command, cwd=APP, env=environment(AGENT_TEAM_FILE=str(path)), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode != 0
+    said = ended.stderr.splitlines()
+    assert said == [f"{path}: specialist general: tier: Input should be 'economy', 'standard' or 'strong'"]
 
 
 def test_shipped_file_is_in_the_package() -> None:

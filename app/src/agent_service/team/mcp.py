@@ -38,7 +38,10 @@ class McpServers:
     async def open(self) -> None:
         """Connect to all at once; those that do not answer in time are tried again later."""
         self._tasks = [asyncio.create_task(self._keep(name)) for name in self._servers]
-        await asyncio.gather(*(tried.wait() for tried in self._tried.values()))
+        with contextlib.suppress(TimeoutError):
+            # One that cannot even be given up in time must not hold the start back.
+            async with asyncio.timeout(self._seconds + 1):
+                await asyncio.gather(*(tried.wait() for tried in self._tried.values()))
 
     async def close(self) -> None:
         for task in self._tasks:
