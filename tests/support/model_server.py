@@ -103,9 +103,7 @@ def compose(messages: list[dict[str, Any]]) -> str:
     return f"({len(questions)}) You said: {questions[-1] if questions else ''}"
 
 
-def choose_tool(
-    body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour
-) -> dict[str, Any] | None:
+def choose_tool(body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour) -> dict[str, Any] | None:
     """The tool to ask for, if any: the one that is demanded, or the one that a test wants called."""
     demanded = body.get("tool_choice")
     if isinstance(demanded, dict):
