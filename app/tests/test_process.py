@@ -92,7 +92,7 @@ def test_logs_are_json_without_texts_or_secrets(start: Start, model: Model) -> N
     service.client.get("/chat/stream", params={"message": "a very private question"})
     assert service.stop() in STOPPED
     lines = [json.loads(line) for line in service.log().splitlines()]
-    found = next(line for line in lines if line.get("request_id") == "find-me")
+    found = next(line for line in lines if (line.get("request_id"), line["event"]) == ("find-me", "request"))
     assert found["route"] == "/api/chat"
     assert found["status"] == 200
     assert found["session_id"] == "log-session"
