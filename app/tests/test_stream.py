@@ -77,7 +77,7 @@ def test_cut_stream_ends_with_an_error_and_stores_nothing(
     client: Client, model: Model, session_id: str, stored: Stored, cleanly: bool
 ) -> None:
     model.control(cut_after_tokens=3, cut_cleanly=cleanly)
-    *tokens, last = client.events("A message long enough to be cut", session_id=session_id)
+    *tokens, last = client.events("Hello, this is a message of several tokens", session_id=session_id)
     assert [event.name for event in tokens] == ["token"] * 3
     assert last.name == "error"
     assert last.data["status"] == 502
@@ -89,7 +89,7 @@ def test_cut_stream_ends_with_an_error_and_stores_nothing(
 
 def test_stalled_stream_times_out(client: Client, model: Model, session_id: str, stored: Stored) -> None:
     model.control(tokens_per_second=0.4)
-    last = client.events("Slow", session_id=session_id)[-1]
+    last = client.events("Hello", session_id=session_id)[-1]
     assert (last.name, last.data["status"]) == ("error", 504)
     assert stored(session_id) == []
 

@@ -58,6 +58,12 @@ class Behaviour:
     """How many of the input tokens came from the provider's cache."""
     tool_call: dict[str, Any] | None = None
     """{"name", "arguments"}: ask for this tool until its result is in the messages."""
+    tool_text: str = ""
+    """What to say before the tool is called."""
+    tool_rounds: int = 1
+    """How many results of it to ask for."""
+    choice: dict[str, Any] | None = None
+    """The arguments for a tool that the request demands; without them it is answered with text."""
 
 
 class State:
@@ -99,6 +105,17 @@ def compose(messages: list[dict[str, Any]]) -> str:
     """Repeat the newest question, and say which turn of the conversation it is."""
     questions = [text_of(message) for message in messages if message.get("role") == "user"]
     return f"({len(questions)}) You said: {questions[-1] if questions else ''}"
+
+
+def choose_tool(body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour) -> dict[str, Any] | None:
+    """The tool to ask for, if any: the one that is demanded, or the one that a test wants called."""
+    demanded = body.get("tool_choice")
+    if isinstance(demanded, dict):
+        name = demanded["function"]["name"]
+        return None if behaviour.choice is None else {"name": name, "arguments": behaviour.choice}
+    last = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=0)
+    results = sum(message.get("role") == "tool" for message in messages[last:])
+    return behaviour.tool_call if results < behaviour.tool_rounds else None
 
 
 def split(text: str) -> list[str]:
@@ -177,12 +194,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour, number: int) -> None:
         base = {"id": f"completion-{number}", "created": int(time.time()), "model": body["model"]}
-        tool = None if any(message.get("role") == "tool" for message in messages) else behaviour.tool_call
+        tool = choose_tool(body, messages, behaviour)
         tool_calls = None
         if tool:
             function = {"name": tool["name"], "arguments": json.dumps(tool.get("arguments", {}))}
             tool_calls = [{"index": 0, "id": f"call_{number}", "type": "function", "function": function}]
-        text = "" if tool or behaviour.empty else behaviour.answer or compose(messages)
+        text = "" if behaviour.empty else behaviour.answer or compose(messages)
+        if tool:
+            text = behaviour.tool_text
         pieces = split(text)
         reason = "tool_calls" if tool else behaviour.finish_reason
         asked = sum(len(split(text_of(message))) + 4 for message in messages)
@@ -202,7 +221,9 @@ class Handler(BaseHTTPRequestHandler):
             self._json(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
             return
         include_usage = (body.get("stream_options") or {}).get("include_usage", False)
-        deltas: list[dict[str, Any]] = [{"tool_calls": tool_calls}] if tool_calls else [{"content": p} for p in pieces]
+        deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
+        if tool_calls:
+            deltas.append({"tool_calls": tool_calls})
         self._stream(
             {**base, "object": "chat.completion.chunk"}, deltas, reason, usage if include_usage else None, behaviour
         )

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.conversation import Conversation
-from agent_service.agents.general import create_general
+from agent_service.agents.offline import OFFLINE
 from agent_service.api import chat, description, operations, problems
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.middleware import BodyLimit, Context
@@ -31,12 +33,22 @@ from agent_service.memory.history import History
 from agent_service.memory.redis import Rest, create_redis
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
+from agent_service.team.classifier import Classifier
+from agent_service.team.definition import SHIPPED, load_team
+from agent_service.team.mcp import McpServers
+from agent_service.team.router import Router
+from agent_service.team.routing import Routing
+from agent_service.team.specialists import Specialists, load_tools
+from agent_service.tools.calling import ToolCalls
 
 logger = get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
+    # Before anything is started: a fault in the team is told in one line, and nothing half runs.
+    team = load_team(Path(settings.team_file or SHIPPED))
+    tools = load_tools(team)
     redis = create_redis(settings)
     rest = Rest(metrics)
     limiter = Limiter(redis, rest, settings.name, metrics)
@@ -49,9 +61,23 @@ def create_app(settings: Settings) -> FastAPI:
         sessions = Sessions(settings, redis, rest)
         history = History(pool, settings.history_messages, settings.history_characters)
         models = Models(settings, metrics, pool, redis, rest)
-        agent = create_general(models)
-        app.state.conversation = Conversation(agent, models, history, sessions, settings.turn_seconds)
-        app.state.readiness = operations.Readiness(history.check, sessions.check, models)
+        servers = McpServers(team.mcp_servers, settings.mcp_seconds)
+        await servers.open()
+        tool_calls = ToolCalls(settings.tool_seconds, settings.tool_rounds, metrics)
+        specialists = Specialists(team, tools, servers, models, tool_calls)
+        classifier = None
+        if settings.classifier_seconds and models.first("economy").name != OFFLINE:
+            classifier = Classifier(team, models, settings.classifier_seconds)
+        routing = Routing(Router(team), classifier, metrics)
+        app.state.conversation = Conversation(
+            specialists, routing, models, history, sessions, pool, settings.turn_seconds
+        )
+        app.state.readiness = operations.Readiness(
+            history.check,
+            sessions.check,
+            models,
+            {f"mcp_{name}": partial(servers.check, name) for name in servers.names()},
+        )
         app.state.limiter = limiter
         try:
             await pool.open()
@@ -66,11 +92,12 @@ def create_app(settings: Settings) -> FastAPI:
             gc.collect()
             gc.freeze()
             async with systemd.watchdog(), audit.writing(pool):
-                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {models.name}")
-                logger.info("started", model=models.name)
+                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {models.first().name}")
+                logger.info("started", model=models.first().name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            await servers.close()
             await models.close()
             await redis.aclose()
             await pool.close()

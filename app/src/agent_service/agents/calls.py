@@ -43,8 +43,8 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
         async def attempt(model: BaseChatModel) -> Response:
             response = await handler(request.override(model=model))
             for message in response.result:
-                if isinstance(message, AIMessage) and not message.tool_calls:
-                    check_answer(message.text, message.response_metadata)
+                if isinstance(message, AIMessage):
+                    check_answer(message)
             return response
 
         chain = await self._models.chain(self._suited(request))

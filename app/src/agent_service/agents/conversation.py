@@ -1,4 +1,4 @@
-"""A turn of a conversation: load what was said, ask the agent, store both messages, answer."""
+"""A turn of a conversation: load what was said, decide who answers, ask the agent, store both messages, answer."""
 
 import asyncio
 import contextlib
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from agent_service.agents.calls import Restart
-from agent_service.agents.general import NAME, Agent
+from agent_service.agents.pieces import Pieces
 from agent_service.core.text import storable
-from agent_service.memory.history import History, Turn
+from agent_service.memory.database import Pool
+from agent_service.memory.history import History, Message, Turn
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
 from agent_service.models.failures import model_problem
 from agent_service.models.turn import TurnCalls, begin_turn
+from agent_service.team.router import Route
+from agent_service.team.routing import Routing
+from agent_service.team.specialists import Member, Specialists
+from agent_service.tools.calling import Asker
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,64 +49,109 @@ class Answer:
     response: str
     session_id: str
     agent: str
+    intent: str | None
+    confidence: float | None
     model: str
     usage: Usage | None
     degraded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Who answers, why, what is handed over, and what models were asked for it."""
+
+    member: Member
+    route: Route
+    state: dict[str, Any]
+    asker: Asker
+    calls: TurnCalls
+
+
 class Conversation:
-    def __init__(self, agent: Agent, models: Models, history: History, sessions: Sessions, turn_seconds: float) -> None:
-        self._agent = agent
+    def __init__(
+        self,
+        specialists: Specialists,
+        routing: Routing,
+        models: Models,
+        history: History,
+        sessions: Sessions,
+        pool: Pool,
+        turn_seconds: float,
+    ) -> None:
+        self._specialists = specialists
+        self._routing = routing
         self._models = models
         self._history = history
         self._sessions = sessions
+        self._pool = pool
         self._turn_seconds = turn_seconds
 
     async def answer(self, question: Question) -> Answer:
-        async with self._turn(question) as (messages, calls):
-            state = await self._agent.ainvoke({"messages": messages})
-            final = state["messages"][-1]
-            return await self._finish(question, final, calls)
+        async with self._turn(question) as task:
+            state = await task.member.agent.ainvoke(task.state, context=task.asker)
+            return await self._finish(question, task, state["messages"][-1])
 
     async def stream(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""
-        async with self._turn(question) as (messages, calls):
+        async with self._turn(question) as task:
+            pieces = Pieces(emit, task.member.calls_tools)
             final: Any = None
-            async for mode, part in self._agent.astream(
-                {"messages": messages}, stream_mode=["messages", "values", "custom"]
-            ):
+            run = task.member.agent.astream(
+                task.state, context=task.asker, stream_mode=["messages", "values", "custom"]
+            )
+            async for mode, part in run:
                 content: Any = part
                 if mode == "values":
                     final = content["messages"][-1]
                 elif mode == "custom":
-                    await emit(content)
-                elif isinstance(content[0], AIMessageChunk) and content[0].text:
-                    await emit(storable(content[0].text))
-            return await self._finish(question, final, calls)
+                    await (pieces.restart() if isinstance(content, Restart) else pieces.say(content))
+                else:
+                    await pieces.take(*content)
+            await pieces.finish()
+            return await self._finish(question, task, final, pieces.before)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, question: Question) -> AsyncIterator[tuple[list[AnyMessage], TurnCalls]]:
+    async def _turn(self, question: Question) -> AsyncIterator[_Task]:
         async with self._sessions.turn(question.session_id):
             history = await self._history.load(question.session_id, question.user_id, question.own)
-            messages: list[AnyMessage] = [
-                HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
-                for message in history
-            ]
             calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
             begin_turn(calls)
             try:
                 async with asyncio.timeout(self._turn_seconds):
-                    yield [*messages, HumanMessage(question.message)], calls
+                    yield await self._assign(question, history, calls)
             except TimeoutError as error:
                 raise model_problem(error) from error
             finally:
                 if not calls.stored:
                     self._models.settle_later(calls)
 
-    async def _finish(self, question: Question, message: AIMessage, calls: TurnCalls) -> Answer:
-        usage = _usage(calls)
-        model = calls.model or self._models.name
-        answer = Answer(storable(message.text), question.session_id, NAME, model, usage, calls.degraded)
+    async def _assign(self, question: Question, history: list[Message], calls: TurnCalls) -> _Task:
+        route = await self._routing.decide(question.message, history[-1].agent if history else None)
+        messages: list[AnyMessage] = [
+            HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
+            for message in history
+        ]
+        return _Task(
+            self._specialists.find(route.agent),
+            route,
+            {"messages": [*messages, HumanMessage(question.message)]},
+            Asker(question.user_id, question.session_id, self._pool),
+            calls,
+        )
+
+    async def _finish(self, question: Question, task: _Task, message: AIMessage, before: str = "") -> Answer:
+        """BEFORE is what a stream has handed on ahead of the last message."""
+        calls, usage = task.calls, _usage(task.calls)
+        answer = Answer(
+            before + storable(message.text),
+            question.session_id,
+            task.member.id,
+            task.route.intent,
+            task.route.confidence,
+            calls.model or self._models.first().name,
+            usage,
+            calls.degraded,
+        )
         await self._history.append(
             Turn(
                 session_id=question.session_id,
@@ -113,13 +163,13 @@ class Conversation:
                 input_tokens=usage.input_tokens if usage else None,
                 output_tokens=usage.output_tokens if usage else None,
                 request_id=question.request_id,
-                own=question.own,
                 calls=calls.calls,
+                own=question.own,
             )
         )
         calls.stored = True
         await self._models.settle(calls)
-        await self._sessions.record(question.session_id, NAME, usage.total_tokens if usage else 0)
+        await self._sessions.record(question.session_id, answer.agent, usage.total_tokens if usage else 0)
         return answer
 
 

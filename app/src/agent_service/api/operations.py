@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -28,34 +28,36 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, models: Models) -> None:
+    def __init__(self, database: Check, redis: Check, models: Models, others: Mapping[str, Check]) -> None:
         self._database = database
         self._redis = redis
         self._models = models
+        self._others = others
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
 
     async def results(self) -> dict[str, dict[str, Any]]:
-        database, redis, model, _ = await asyncio.gather(
+        database, redis, model, _, *others = await asyncio.gather(
             self._result("database", self._database, "down"),
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
             self._look(),
+            *(self._result(name, check, "degraded") for name, check in self._others.items()),
         )
         if redis["status"] != "ok":
             redis["limits"] = "counted by each process alone"
         models = self._models.report()
         resting = any(entry["breaker"] == "open" for entry in models)
         model = {**model, **({"status": "degraded"} if resting else {}), "models": models}
-        checks = {"database": database, "redis": redis, "model": model}
+        checks = {"database": database, "redis": redis, "model": model, **dict(zip(self._others, others, strict=True))}
         budget = self._models.budget_report()
         return {**checks, "budget": budget} if budget else checks
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:
             result = await self._result("model", self._models.check, "degraded")
-            self._model_result = {"name": self._models.name, **result}
+            self._model_result = {"name": self._models.first().name, **result}
             self._model_until = time.monotonic() + MODEL_SECONDS
         return self._model_result
 

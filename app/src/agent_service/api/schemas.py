@@ -133,9 +133,10 @@ class ChatResponse(BaseModel):
     response: str
     session_id: str
     agent: str
-    # Null as long as there is nothing to choose between.
-    intent: str | None = None
-    confidence: float | None = None
+    # Null where the message is about nothing that the team is for.
+    intent: str | None
+    # Null where nothing was decided.
+    confidence: float | None
     model: str
     usage: UsageBody | None
     # Whether no model answered and this is the text for that case.

@@ -84,3 +84,12 @@ class Metrics:
         self.audit_lost = Counter(
             "agent_audit_lost", "Audit rows that the table did not get; the log has them.", registry=self.registry
         )
+        self.routed = Counter(
+            "agent_routed",
+            "Messages by who answers them and by whom that was decided: rules, conversation, model or fallback.",
+            ("agent", "by"),
+            registry=self.registry,
+        )
+        self.tool_calls = Counter(
+            "agent_tool_calls", "Calls of tools by how they ended.", ("tool", "outcome"), registry=self.registry
+        )

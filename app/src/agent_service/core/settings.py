@@ -74,6 +74,14 @@ class Settings(BaseSettings):
     offline_tokens: int = Field(default=40, ge=1)
     offline_tokens_per_second: float = Field(default=0, ge=0)
 
+    # The team: a file in place of the shipped one, and bounds of what surrounds the specialists' own calls.
+    team_file: str = ""
+    # How long the classifier may think where the rules are not sure; 0 for rules alone.
+    classifier_seconds: float = Field(default=3, ge=0)
+    tool_rounds: int = Field(default=5, ge=1)
+    tool_seconds: Seconds = 20
+    mcp_seconds: Seconds = 2
+
     database_host: str = "127.0.0.1"
     database_port: Port = 5432
     database_name: str = "agent"

@@ -10,10 +10,10 @@ from agent_service.memory.model_calls import INSERT_CALLS, call_values
 from agent_service.models.turn import ModelCall
 
 _LOAD = """
-SELECT c.user_id, m.role, m.content
+SELECT c.user_id, m.role, m.content, m.agent
 FROM conversations AS c
 LEFT JOIN LATERAL (
-    SELECT position, role, content, sum(length(content)) OVER (ORDER BY position DESC) AS characters
+    SELECT position, role, content, agent, sum(length(content)) OVER (ORDER BY position DESC) AS characters
     FROM messages
     WHERE conversation_id = c.id AND position > c.message_count - %(messages)s
 ) AS m ON m.characters <= %(characters)s
@@ -53,6 +53,8 @@ FROM turn
 class Message:
     role: str
     content: str
+    agent: str | None
+    """Who said it, where it was one of the team."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class History:
             audit.looked_at(session_id, owner)
             if user_id is not None and owner != user_id and (own or owner is not None):
                 raise _foreign()
-        messages = [Message(role, content) for _, role, content in rows if role is not None]
+        messages = [Message(role, content, agent) for _, role, content, agent in rows if role is not None]
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
 

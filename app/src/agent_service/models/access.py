@@ -64,14 +64,9 @@ class Models:
                 logger.warning("economy_saves_nothing", model=economy.name)
         self._background: set[asyncio.Task[None]] = set()
 
-    def chat(self, tier: ModelTier = "standard") -> BaseChatModel:
-        """The chat model of a tier, one for the process. Its calls are counted, and have no fallback: `ask` has."""
-        return self._chains[tier][0].chat
-
-    @property
-    def name(self) -> str:
-        """The model of the standard tier, as answers name it."""
-        return self._chains["standard"][0].name
+    def first(self, tier: ModelTier = "standard") -> Model:
+        """The model of a tier, one for the process. Its calls are counted, and have no fallback: `ask` has."""
+        return self._chains[tier][0]
 
     async def chain(self, tier: ModelTier) -> tuple[Model, ...]:
         """Whom to ask, in order; the answer to the client where the budget leaves nobody."""
@@ -91,7 +86,8 @@ class Models:
         is asked after a part of an answer was sent to the client.
         """
         turn = current_turn()
-        turn.agent = agent
+        # What an earlier call of the turn sent, before a tool, is no part of this one's answer.
+        turn.agent, turn.sending = agent, False
         first: Problem | None = None
         for model in chain:
             if turn.sending:

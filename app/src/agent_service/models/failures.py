@@ -1,8 +1,8 @@
 """What a model's failures mean: to a client, to a retry, and to the breaker."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+
+from langchain_core.messages import AIMessage
 
 from agent_service.core.problems import Problem
 
@@ -50,14 +50,15 @@ def resting(seconds: float) -> Problem:
     )
 
 
-def check_answer(text: str, metadata: Mapping[str, Any]) -> None:
+def check_answer(message: AIMessage) -> None:
     """Refuse an answer that broke off: a connection that closes early looks like an end."""
+    metadata = message.response_metadata
     reason = metadata.get("finish_reason") or metadata.get("stop_reason")
     if reason == "insufficient_system_resource":
         raise _problem(503, "model-busy", "The model ran out of capacity while it answered.", "10")
     if reason is None:
         raise _problem(502, "model-cut-off", "The model's answer broke off.")
-    if not text.strip():
+    if not message.text.strip() and not message.tool_calls:
         raise _problem(502, "model-empty", "The model gave an empty answer.")
 
 

@@ -78,8 +78,7 @@ class Recorder(AsyncCallbackHandler):
 def outcome(message: AIMessage) -> str:
     """`ok`, or why the answer is none."""
     try:
-        if not message.tool_calls:
-            check_answer(message.text, message.response_metadata)
+        check_answer(message)
     except Problem as problem:
         return problem.code
     return "ok"
