@@ -34,8 +34,9 @@ def test_from_empty_by_several_at_once_and_again(postgres: Postgres) -> None:
     processes = [migrate(postgres.port, "several") for _ in range(2)]
     results = [finish(process) for process in processes]
     assert [code for code, _, _ in results] == [0, 0], results
-    assert sum(output.count("Running upgrade") for _, output, _ in results) == 1
-    assert tables(postgres, "several") == ["alembic_version", "conversations", "messages"]
+    migrations = len(list((APP / "migrations/versions").glob("*.py")))
+    assert sum(output.count("Running upgrade") for _, output, _ in results) == migrations
+    assert {"alembic_version", "conversations", "messages", "job_keys"} <= set(tables(postgres, "several"))
     code, output, _ = finish(migrate(postgres.port, "several"))
     assert code == 0
     assert "Running upgrade" not in output
@@ -51,7 +52,8 @@ def test_database_that_does_not_answer_is_one_line() -> None:
 def release(directory: Path, *bodies: str) -> Path:
     """The app with migrations of its own after the first."""
     app = directory / f"with-{len(bodies)}"
-    shutil.copytree(APP / "migrations", app / "migrations")
+    later = shutil.ignore_patterns("000[2-9]_*")
+    shutil.copytree(APP / "migrations", app / "migrations", ignore=later)
     shutil.copy(APP / "alembic.ini", app)
     for number, body in enumerate(bodies, 2):
         text = MIGRATION.format(revision=f"{number:04}", before=f"{number - 1:04}", body=body)

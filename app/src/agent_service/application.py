@@ -10,18 +10,16 @@ from fastapi import FastAPI
 from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 
-from agent_service.agents.calls import ModelCalls
-from agent_service.agents.conversation import Conversation
-from agent_service.agents.general import create_general
-from agent_service.agents.models import check_model, create_model
-from agent_service.api import chat, operations, problems
+from agent_service.agents.assembly import assemble
+from agent_service.agents.models import check_model
+from agent_service.api import analyze, chat, integrations, operations, problems, webhook
+from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import Authentication, BodyLimit, Context
 from agent_service.core import systemd
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
 from agent_service.memory.database import create_pool
-from agent_service.memory.history import History
 from agent_service.memory.sessions import Sessions
 
 logger = get_logger(__name__)
@@ -35,12 +33,16 @@ def create_app(settings: Settings) -> FastAPI:
         asyncio.get_running_loop().set_exception_handler(_log_stray)
         pool = create_pool(settings)
         sessions = Sessions(settings, metrics)
-        history = History(pool, settings.history_messages, settings.history_characters)
-        model_name, model = create_model(settings)
-        agent = create_general(model, ModelCalls(model_name, metrics))
-        app.state.conversation = Conversation(agent, model_name, history, sessions, settings.turn_seconds)
+        parts = assemble(settings, metrics, pool, sessions)
+        app.state.conversation = parts.conversation
+        background = Background(settings, pool)
+        app.state.background = background
         app.state.readiness = operations.Readiness(
-            history.check, sessions.check, lambda: check_model(model), model_name
+            parts.history.check,
+            sessions.check,
+            lambda: check_model(parts.model),
+            parts.model_name,
+            background.check if settings.queue else None,
         )
         try:
             await pool.open()
@@ -55,11 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
             gc.collect()
             gc.freeze()
             async with systemd.watchdog():
-                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {model_name}")
-                logger.info("started", model=model_name)
+                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {parts.model_name}")
+                logger.info("started", model=parts.model_name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            await background.close()
             await sessions.close()
             await pool.close()
 
@@ -71,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(Context, metrics=metrics),
             Middleware(Authentication, key=settings.api_key),
-            Middleware(BodyLimit, limit=settings.body_max_bytes),
+            Middleware(BodyLimit, limit=settings.body_max_bytes, limits=background_limits(settings)),
         ],
     )
     app.state.settings = settings
@@ -79,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(operations.router)
     app.include_router(chat.router)
+    for router in (analyze.router, webhook.router, integrations.router):
+        app.include_router(router)
     return app
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
@@ -11,6 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, Human
 from agent_service.agents.general import NAME, Agent
 from agent_service.agents.models import model_problem
 from agent_service.core.text import storable
+from agent_service.memory.database import Connection
 from agent_service.memory.history import History, Turn
 from agent_service.memory.sessions import Sessions
 
@@ -40,6 +42,9 @@ class Answer:
     usage: Usage | None
 
 
+Effects = Callable[[Connection, Answer], Awaitable[None]]
+
+
 class Conversation:
     def __init__(self, agent: Agent, model: str, history: History, sessions: Sessions, turn_seconds: float) -> None:
         self._agent = agent
@@ -48,11 +53,12 @@ class Conversation:
         self._sessions = sessions
         self._turn_seconds = turn_seconds
 
-    async def answer(self, question: Question) -> Answer:
+    async def answer(self, question: Question, effects: Effects | None = None) -> Answer:
+        """Answer; what follows from the answer is written with the turn, or neither is."""
         async with self._turn(question) as messages:
             state = await self._agent.ainvoke({"messages": messages})
             final = state["messages"][-1]
-            return await self._finish(question, final)
+            return await self._finish(question, final, effects)
 
     async def stream(self, question: Question, emit: Callable[[str], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""
@@ -80,7 +86,7 @@ class Conversation:
             except TimeoutError as error:
                 raise model_problem(error) from error
 
-    async def _finish(self, question: Question, message: AIMessage) -> Answer:
+    async def _finish(self, question: Question, message: AIMessage, effects: Effects | None = None) -> Answer:
         usage = _usage(message)
         answer = Answer(storable(message.text), question.session_id, NAME, self._model, usage)
         await self._history.append(
@@ -94,10 +100,15 @@ class Conversation:
                 input_tokens=usage.input_tokens if usage else None,
                 output_tokens=usage.output_tokens if usage else None,
                 request_id=question.request_id,
-            )
+            ),
+            partial(_with_answer, effects, answer) if effects else None,
         )
         await self._sessions.record(question.session_id, NAME, usage.total_tokens if usage else 0)
         return answer
+
+
+async def _with_answer(effects: Effects, answer: Answer, borrowed: Connection) -> None:
+    await effects(borrowed, answer)
 
 
 def _usage(message: AIMessage) -> Usage | None:

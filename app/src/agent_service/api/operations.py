@@ -14,6 +14,8 @@ from agent_service.core.logs import get_logger
 from agent_service.core.problems import Problem
 
 Check = Callable[[], Awaitable[None]]
+# Says itself how it stands, and never fails.
+QueueCheck = Callable[[], Awaitable[dict[str, Any]]]
 
 # How long a check may take, and how long the model's is believed: it leaves the fleet.
 CHECK_SECONDS = 2.5
@@ -26,11 +28,14 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, model: Check, model_name: str) -> None:
+    def __init__(
+        self, database: Check, redis: Check, model: Check, model_name: str, queue: QueueCheck | None = None
+    ) -> None:
         self._database = database
         self._redis = redis
         self._model = model
         self._model_name = model_name
+        self._queue = queue
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
@@ -41,7 +46,10 @@ class Readiness:
             self._result("redis", self._redis, "degraded"),
             self._check_model(),
         )
-        return {"database": database, "redis": redis, "model": model}
+        results = {"database": database, "redis": redis, "model": model}
+        if self._queue:
+            results["queue"] = await self._queue()
+        return results
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:

@@ -1,9 +1,11 @@
 """Conversation history: whole turns, in order, whichever instance writes them."""
 
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent_service.core.problems import Problem
-from agent_service.memory.database import Pool, connection
+from agent_service.memory.database import Connection, Pool, connection
 
 _LOAD = """
 SELECT c.user_id, m.role, m.content
@@ -26,6 +28,13 @@ WITH turn AS (
     SET message_count = c.message_count + 2, user_id = coalesce(c.user_id, excluded.user_id), updated_at = now()
     WHERE c.user_id IS NULL OR excluded.user_id IS NULL OR c.user_id = excluded.user_id
     RETURNING message_count
+), event AS (
+    INSERT INTO events (type, release, user_id, subject, payload)
+    SELECT 'conversation.turn', %(release)s, %(user_id)s, %(id)s, jsonb_build_object(
+        'position', message_count, 'agent', %(agent)s::text, 'model', %(model)s::text,
+        'input_tokens', %(input_tokens)s::integer, 'output_tokens', %(output_tokens)s::integer
+    )
+    FROM turn WHERE %(release)s::text IS NOT NULL
 )
 INSERT INTO messages
     (conversation_id, position, role, content, request_id, agent, model, input_tokens, output_tokens)
@@ -60,9 +69,15 @@ class Turn:
     request_id: str | None
 
 
+Effects = Callable[[Connection], Awaitable[None]]
+
+
 class History:
-    def __init__(self, pool: Pool, messages: int, characters: int) -> None:
+    """With a release, turns are events of it too."""
+
+    def __init__(self, pool: Pool, messages: int, characters: int, release: str | None = None) -> None:
         self._pool = pool
+        self._release = release
         self._messages = messages - messages % 2
         self._characters = characters
 
@@ -77,8 +92,10 @@ class History:
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
 
-    async def append(self, turn: Turn) -> None:
+    async def append(self, turn: Turn, effects: Effects | None = None) -> None:
+        """Store the turn, and in the same transaction what follows from it."""
         values = {
+            "release": self._release,
             "id": turn.session_id,
             "user_id": turn.user_id,
             "question": turn.question,
@@ -89,10 +106,12 @@ class History:
             "input_tokens": turn.input_tokens,
             "output_tokens": turn.output_tokens,
         }
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool) as borrowed, borrowed.transaction() if effects else contextlib.nullcontext():
             stored = await borrowed.execute(_APPEND, values)
-        if stored.rowcount != 2:
-            raise _foreign()
+            if stored.rowcount != 2:
+                raise _foreign()
+            if effects:
+                await effects(borrowed)
 
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""
