@@ -7,7 +7,8 @@ from typing import Any
 
 from work import message
 
-_STRINGS = ("", " ", "\x00", "a\x00b", "\ud800", "\udfff\ud800", "😀" * 50, "ａ", "x" * 5000, "%s", "'; --", "\u202e",
+_STRINGS = ("", " ", "\x00", "a\x00b", "\ud800", "\udfff\ud800", "😀" * 50, "\uff41",
+            "x" * 5000, "%s", "'; --", "\u202e",
             "5511@s.whatsapp.net", "5511999990000@s.whatsapp.net", "1@g.us", "null", "1e400", "-1", "٣٤٥٦٧٨",
             "\r\n", "\u2028")  # fmt: skip
 _NUMBERS = (0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**400, 1.5, 1e308, float("nan"), float("inf"))

@@ -120,7 +120,7 @@ def finished(client: Client, task_id: str, seconds: float = 30, **query: str) ->
     return status
 
 
-def message(text: str, chat: str = "551199990000", **fields: Any) -> dict[str, Any]:
+def message(text: str, /, chat: str = "551199990000", **fields: Any) -> dict[str, Any]:
     """What UazAPI sends for a text."""
     return {
         "EventType": "messages",

@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import UploadFile
@@ -18,6 +18,8 @@ from agent_service.work.analysis import Source
 from agent_service.work.documents import media_type_of
 
 NAME_CHARACTERS = 128
+
+KeyHeader = Annotated[SessionId | None, Header(alias="Idempotency-Key")]
 
 router = APIRouter()
 
@@ -109,7 +111,7 @@ class StatusResponse(BaseModel):
         }
     },
 )
-async def analyze(request: Request) -> TaskResponse:
+async def analyze(request: Request, idempotency_key: KeyHeader = None) -> TaskResponse:
     background: Background = request.app.state.background
     pool = background.pool
     fields: AnalyzeRequest | UploadFields
@@ -122,7 +124,12 @@ async def analyze(request: Request) -> TaskResponse:
             422, "too-many-documents", f"One analysis may have {background.settings.analyze_documents} documents."
         )
     accepted = analysis.Request(
-        sources, fields.question, fields.user_id, fields.session_id, request.scope["state"]["request_id"]
+        sources,
+        fields.question,
+        fields.user_id,
+        fields.session_id,
+        request.scope["state"]["request_id"],
+        idempotency_key,
     )
     task_id = await analysis.accept(pool, background.settings.release, accepted)
     request.scope["state"]["log"] = {"task_id": str(task_id)}

@@ -23,6 +23,7 @@ OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
 
 # Who calls these cannot send a key: each checks a secret of its own.
 WEBHOOKS = frozenset({"/webhook/uaz"})
+_OPEN = OPERATIONS | WEBHOOKS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -103,8 +104,7 @@ class Authentication:
         self._digest = _digest(key.get_secret_value().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        open_paths = OPERATIONS | WEBHOOKS
-        if scope["type"] == "http" and scope["path"] not in open_paths and not self._allowed(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["path"] not in _OPEN and not self._allowed(Headers(scope=scope)):
             problem = Problem(
                 401,
                 "unauthorized",

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
 TASK = "analyze"
 # How often progress is written down.
 PROGRESS_SECONDS = 1
+_KEYS = uuid.UUID("5d1a4c0e-6d0b-4f0a-9a4e-2f6f4a3c7b10")
 
 _ACCEPT = """
 WITH analysis AS (
     INSERT INTO analyses (id, user_id, session_id, question, request_id)
-    VALUES (%(id)s, %(user_id)s, %(session_id)s, %(question)s, %(request_id)s) RETURNING id
+    VALUES (%(id)s, %(user_id)s, %(session_id)s, %(question)s, %(request_id)s)
+    ON CONFLICT (id) DO NOTHING RETURNING id
 ), documents AS (
     INSERT INTO analysis_documents (analysis_id, position, name, media_type, url, content)
-    SELECT %(id)s, position, name, media_type, url, content
-    FROM unnest(%(names)s::text[], %(types)s::text[], %(urls)s::text[], %(contents)s::bytea[])
+    SELECT analysis.id, position, name, media_type, url, content
+    FROM analysis, unnest(%(names)s::text[], %(types)s::text[], %(urls)s::text[], %(contents)s::bytea[])
         WITH ORDINALITY AS document (name, media_type, url, content, position)
 ), event AS (
     INSERT INTO events (type, release, user_id, subject, payload)
-    SELECT %(type)s, %(release)s, %(user_id)s, %(id)s::text, jsonb_build_object('documents', %(count)s::integer)
+    SELECT %(type)s, %(release)s, %(user_id)s, id::text, jsonb_build_object('documents', %(count)s::integer)
+    FROM analysis
 )
 SELECT enqueue_job_v1(
     'analysis:' || id, %(release)s, %(task)s, jsonb_build_object('analysis', id), NULL
@@ -67,11 +70,13 @@ class Request:
     user_id: str | None
     session_id: str | None
     request_id: str
+    # The client's own, if it may ask twice for the same.
+    key: str | None = None
 
 
 async def accept(pool: Pool, release: str, request: Request) -> uuid.UUID:
-    """Store and queue. What is answered to the client is there for good."""
-    identity = uuid.uuid4()
+    """Store and queue. What is answered to the client is there for good; the same key gets the same task."""
+    identity = uuid.uuid5(_KEYS, f"{request.user_id or ''}\n{request.key}") if request.key else uuid.uuid4()
     values = {
         "id": identity,
         "user_id": request.user_id,

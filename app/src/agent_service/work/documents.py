@@ -73,12 +73,11 @@ def _csv(text: str) -> str:
 
 
 async def _pdf(content: bytes, limit: int) -> str:
-    # It gets what finds the code, and none of the service's secrets.
-    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent_service.work.pdf", str(limit),
+        sys.executable, "-I", pdf.__file__, str(limit),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        env=environment,
+        # None of the service's secrets are for it.
+        env={},
     )  # fmt: skip
     try:
         async with asyncio.timeout(PDF_SECONDS):
