@@ -178,6 +178,11 @@ def test_a_model_that_fails_is_asked_again_and_then_given_up(site: Site) -> None
     assert status["state"] == "failed"
     assert status["problem"]["code"] == "model-failed"
     assert site.count("procrastinate_jobs WHERE status = 'failed'") == 1
+    site.model.control(reset=True)
+    assert site.control("r1", "jobs", "retry", "--task", "other") == "0 failed jobs will be tried again\n"
+    assert site.control("r1", "jobs", "retry", "--release", "r1") == "1 failed jobs will be tried again\n"
+    wait_for(lambda: api.get(f"/api/status/{task}").json()["state"] == "done", 30, "the task")
+    assert api.get(f"/api/status/{task}").json()["problem"] is None
 
 
 def test_a_job_that_kills_its_worker_each_time_fails_in_the_end(site: Site) -> None:

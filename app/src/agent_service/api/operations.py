@@ -47,7 +47,8 @@ class Readiness:
             self._check_model(),
         )
         results = {"database": database, "redis": redis, "model": model}
-        if self._queue:
+        # It is in the database: where that is down, asking takes time and tells nothing.
+        if self._queue and database["status"] == "ok":
             results["queue"] = await self._queue()
         return results
 

@@ -1,4 +1,4 @@
-"""agentctl jobs status · agentctl jobs hand-over --from RELEASE --to RELEASE"""
+"""agentctl jobs status · agentctl jobs hand-over --from RELEASE --to RELEASE · agentctl jobs retry"""
 
 import argparse
 import json
@@ -29,6 +29,13 @@ FROM job_releases ORDER BY seen_at DESC NULLS LAST
 """
 
 
+_RETRY = """
+UPDATE procrastinate_jobs SET status = 'todo', attempts = 0, scheduled_at = NULL
+WHERE status = 'failed' AND (%(release)s::text IS NULL OR queue_name = %(release)s)
+    AND (%(task)s::text IS NULL OR task_name = %(task)s)
+"""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     status = actions.add_parser("status", help="jobs by release and task")
@@ -37,11 +44,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     moving.add_argument("--from", dest="source", required=True, metavar="RELEASE")
     moving.add_argument("--to", dest="target", required=True, metavar="RELEASE")
     moving.add_argument("--json", action="store_true", help="one document and nothing else")
+    again = actions.add_parser("retry", help="begin failed jobs anew")
+    again.add_argument("--release", help="only this one's")
+    again.add_argument("--task", help="only of this task")
 
 
 def run(options: argparse.Namespace) -> int:
     with database(load_settings()) as connection:
-        return _hand_over(connection, options) if options.action == "hand-over" else _status(connection, options)
+        match options.action:
+            case "hand-over":
+                return _hand_over(connection, options)
+            case "retry":
+                return _retry(connection, options)
+            case _:
+                return _status(connection, options)
+
+
+def _retry(connection: psycopg.Connection[TupleRow], options: argparse.Namespace) -> int:
+    again = connection.execute(_RETRY, {"release": options.release, "task": options.task})
+    print(f"{again.rowcount} failed jobs will be tried again")
+    return 0
 
 
 def _hand_over(connection: psycopg.Connection[TupleRow], options: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ class RestClient:
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
         self._state = State()
+        self._timeout = timeout
         self._client = httpx2.AsyncClient(
             # A path is joined to all of the address, which may have one of its own.
             base_url=url.rstrip("/") + "/",
@@ -55,8 +56,10 @@ class RestClient:
     async def post(self, path: str, body: Mapping[str, Any], key: str) -> None:
         """Once: repetitions are the outbox's. SendError where it was not taken."""
         try:
-            response = await self._client.post(path.lstrip("/"), json=dict(body), headers={"Idempotency-Key": key})
-        except httpx2.HTTPError as error:
+            # The client's own bound is on each step, and an answer may have many.
+            async with asyncio.timeout(2 * self._timeout):
+                response = await self._client.post(path.lstrip("/"), json=dict(body), headers={"Idempotency-Key": key})
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise SendError(type(error).__name__) from error
         if not response.is_success:
             raise SendError(str(response.status_code), final=response.status_code in _FINAL)

@@ -132,7 +132,8 @@ class Analyses:
         async with connection(self._pool) as borrowed:
             row = await (
                 await borrowed.execute(
-                    "UPDATE analyses SET state = 'running', progress = 0 WHERE id = %s RETURNING user_id, question",
+                    "UPDATE analyses SET state = 'running', progress = 0, problem = NULL, finished_at = NULL"
+                    " WHERE id = %s RETURNING user_id, question",
                     [identity],
                 )
             ).fetchone()
