@@ -3,9 +3,12 @@
 import asyncio
 import ipaddress
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,3 +182,29 @@ def test_size_time_status_and_compression_are_bounded(web: Site, resolved: list[
     web.server.shutdown()
     web.server.server_close()
     assert refused(found, f"{url}/report") == "url-unreachable"
+
+
+def certificate(directory: Path, name: str) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", directory / "key.pem",
+         "-out", directory / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "code"), [("docs.test", None), ("other.test", "url-unreachable")])
+def test_the_certificate_has_to_be_the_names(
+    web: Site, resolved: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str | None
+) -> None:
+    certificate(tmp_path, name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    web.server.socket = context.wrap_socket(web.server.socket, server_side=True)
+    found = fetcher(f"docs.test:{web.port}", public=True)
+    url = f"https://docs.test:{web.port}/report"
+    if code:
+        assert refused(found, url) == code
+    else:
+        assert asyncio.run(found.fetch(url)).content == b"a,b\n1,2\n"

@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from servers import wait_for
-from service import agentctl
-from work import Site, finished
+from servers import free_port, wait_for
+from service import Worker, agentctl
+from test_process import Manager
+from work import Site, finished, message
 
 TEXT = {"text": "Some figures."}
 
@@ -46,8 +48,6 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(site: Site) -> 
 
 def test_a_killed_worker_in_a_conversation_answers_once(site: Site) -> None:
     """The kill hits while the model is asked, so that the turn is asked for again, and stored and sent once."""
-    from work import message
-
     api = site.api("r1")
     site.model.control(latency_seconds=5)
     first = site.worker("r1", model_timeout_seconds=30).wait()
@@ -271,3 +271,25 @@ def test_many_workers_and_many_kills(site: Site) -> None:
     assert site.rows("SELECT count(*), count(DISTINCT subject) FROM events WHERE type = 'analysis.finished'") == [
         (40, 40)
     ]
+
+
+def test_the_service_manager_is_told_of_start_watchdog_and_stop(site: Site, tmp_path: Path) -> None:
+    listener = Manager(str(tmp_path / "notify"))
+    watched = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+    # Though the database is down: it is waited for.
+    worker = Worker(tmp_path / "log", **site.environment("r1", database_port=free_port()), **watched)
+    try:
+        assert "Worker of release r1" in listener.until("READY=1")[-1]
+        listener.until("WATCHDOG=1")
+        wait_for(lambda: '"waiting_for_database"' in worker.log(), 20, "the wait")
+    finally:
+        assert worker.stop() == 0
+    worker = Worker(tmp_path / "log", **site.environment("r1"), **watched)
+    try:
+        listener.until("READY=1")
+        worker.wait()
+        worker.process.terminate()
+        listener.until("STOPPING=1")
+    finally:
+        assert worker.stop() == 0
+        listener.close()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
 from agent_service.agents.analyst import Analyst
 from agent_service.agents.assembly import assemble
@@ -18,10 +19,11 @@ from agent_service.memory.database import Pool, connection, create_pool
 from agent_service.memory.sessions import Sessions
 from agent_service.work import events, releases
 from agent_service.work.analysis import Analyses
+from agent_service.work.events import Consumer
 from agent_service.work.fetch import Fetcher
 from agent_service.work.figures import Figures
 from agent_service.work.messages import answering
-from agent_service.work.outbox import Sender
+from agent_service.work.outbox import Destination, Sender
 from agent_service.work.retention import clean
 from agent_service.work.runner import BEAT_SECONDS, Runner
 from agent_service.work.schema import SchemaError, check_queue
@@ -32,6 +34,8 @@ DISPATCH_SECONDS = 1
 FIGURES_SECONDS = 10
 CLEAN_SECONDS = 3600
 SENDERS = 3
+
+Step = Callable[[], Awaitable[None]]
 
 logger = get_logger("agent_service.worker")
 
@@ -51,33 +55,9 @@ async def run(settings: Settings) -> None:
         *(events.consume(pool, consumer) for consumer in consumers),
     ]
     runner = Runner(settings, pool, tasks, metrics)
-    sender = Sender(
-        pool, {integration.kind: integration for integration in integrations}, settings.outbox_attempts, metrics
-    )
+    destinations: dict[str, Destination] = {integration.kind: integration for integration in integrations}
+    sender = Sender(pool, destinations, settings.outbox_attempts, metrics)
     stopping = asyncio.Event()
-
-    async def send() -> None:
-        while not stopping.is_set() and await sender.send_one():
-            pass
-
-    async def dispatch() -> None:
-        while await events.dispatch(pool, settings.release, consumers) == events.BATCH:
-            pass
-
-    async def housekeeping() -> None:
-        async with connection(pool) as borrowed:
-            await releases.beat(borrowed, settings.release)
-        await runner.rescue()
-        async with connection(pool) as borrowed:
-            await releases.follow(borrowed)
-
-    routines = {
-        **{f"send-{number}": (send, OUTBOX_SECONDS) for number in range(SENDERS)},
-        "dispatch": (dispatch, DISPATCH_SECONDS),
-        "housekeeping": (housekeeping, BEAT_SECONDS),
-        "figures": (Figures(pool, settings.release, metrics).refresh, FIGURES_SECONDS),
-        "clean": (lambda: clean(pool, settings), CLEAN_SECONDS),
-    }
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
@@ -95,15 +75,54 @@ async def run(settings: Settings) -> None:
         if not await _begin(settings, pool, runner.names, stopping):
             return
         logger.info("started", model=parts.model_name, tasks=runner.names)
-        running = [asyncio.create_task(_routine(name, *routine, stopping)) for name, routine in routines.items()]
+        routines = [
+            asyncio.create_task(_routine(name, step, seconds, stopping))
+            for name, step, seconds in _routines(settings, pool, metrics, runner, sender, consumers, stopping)
+        ]
         working = asyncio.create_task(runner.run())
-        await stopping.wait()
+        waiting = asyncio.create_task(stopping.wait())
+        # One that ends by itself is a failure, which its result raises.
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.set()
         systemd.notify("STOPPING=1")
         runner.stop()
-        await working
         # Each ends what it is at: a request that is on its way is not left without its mark.
-        await asyncio.gather(*running)
+        await asyncio.gather(working, waiting, *routines)
         logger.info("stopped")
+
+
+def _routines(
+    settings: Settings,
+    pool: Pool,
+    metrics: Metrics,
+    runner: Runner,
+    sender: Sender,
+    consumers: Sequence[Consumer],
+    stopping: asyncio.Event,
+) -> Iterator[tuple[str, Step, float]]:
+    """What a worker does beside its jobs, and how often."""
+
+    async def send() -> None:
+        while not stopping.is_set() and await sender.send_one():
+            pass
+
+    async def dispatch() -> None:
+        while await events.dispatch(pool, settings.release, consumers) == events.BATCH:
+            pass
+
+    async def housekeeping() -> None:
+        async with connection(pool) as borrowed:
+            await releases.beat(borrowed, settings.release)
+        await runner.rescue()
+        async with connection(pool) as borrowed:
+            await releases.follow(borrowed)
+
+    for number in range(SENDERS if sender.kinds else 0):
+        yield f"send-{number}", send, OUTBOX_SECONDS
+    yield "dispatch", dispatch, DISPATCH_SECONDS
+    yield "housekeeping", housekeeping, BEAT_SECONDS
+    yield "figures", Figures(pool, settings.release, metrics).refresh, FIGURES_SECONDS
+    yield "clean", partial(clean, pool, settings), CLEAN_SECONDS
 
 
 async def _begin(settings: Settings, pool: Pool, tasks: list[str], stopping: asyncio.Event) -> bool:
@@ -120,7 +139,7 @@ async def _begin(settings: Settings, pool: Pool, tasks: list[str], stopping: asy
     return False
 
 
-async def _routine(name: str, step: Callable[[], Awaitable[None]], seconds: float, stopping: asyncio.Event) -> None:
+async def _routine(name: str, step: Step, seconds: float, stopping: asyncio.Event) -> None:
     """Again and again; its failures are news once."""
     failing = False
     while not stopping.is_set():

@@ -1,6 +1,7 @@
 """What every integration is, and the one way they speak HTTP."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,7 +51,8 @@ class RestClient:
             base_url=url.rstrip("/") + "/",
             headers=dict(headers),
             timeout=timeout,
-            trust_env=False,
+            # The system's authorities, which a company's own are among.
+            verify=ssl.create_default_context(),
         )
 
     async def post(self, path: str, body: Mapping[str, Any], key: str) -> None:

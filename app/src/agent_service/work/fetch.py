@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -116,7 +117,14 @@ class Fetcher:
         """The document, or where it says to go; from the address that was looked at, whatever the name says by now."""
         literal = f"[{address}]" if address.version == 6 else str(address)
         async with (
-            httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=self._seconds) as client,
+            # By no proxy: that one would look the name up itself.
+            httpx2.AsyncClient(
+                trust_env=False,
+                follow_redirects=False,
+                timeout=self._seconds,
+                # The certificate has to be the name's, whatever address is connected to.
+                verify=ssl.create_default_context(),
+            ) as client,
             client.stream(
                 "GET",
                 f"{target.scheme}://{literal}:{target.port}{target.path}",

@@ -57,6 +57,7 @@ class Sender:
     def __init__(self, pool: Pool, destinations: Mapping[str, Destination], attempts: int, metrics: Metrics) -> None:
         self._pool = pool
         self._destinations = destinations
+        self.kinds = list(destinations)
         self._attempts = attempts
         self._metrics = metrics
 
@@ -66,7 +67,7 @@ class Sender:
         The row's lock is held meanwhile: whoever dies gives it back at once, and nobody else sends it.
         """
         async with connection(self._pool) as borrowed, borrowed.transaction():
-            row = await (await borrowed.execute(_TAKE, [list(self._destinations)])).fetchone()
+            row = await (await borrowed.execute(_TAKE, [self.kinds])).fetchone()
             if row is None:
                 return False
             number, key, kind, payload, attempts = row
