@@ -63,6 +63,14 @@ class AnalyzeRequest(BaseModel):
         return self
 
 
+def _schema() -> dict[str, Any]:
+    """In one piece: references of a part would not lead anywhere in the whole document."""
+    schema = AnalyzeRequest.model_json_schema()
+    documents = schema["properties"]["documents"]["anyOf"][0]
+    documents["items"] = schema.pop("$defs")["DocumentBody"]
+    return schema
+
+
 class UploadFields(BaseModel):
     """What comes with files, each as a field of the form."""
 
@@ -94,7 +102,7 @@ class StatusResponse(BaseModel):
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": AnalyzeRequest.model_json_schema()},
+                "application/json": {"schema": _schema()},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",

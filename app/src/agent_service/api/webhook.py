@@ -20,7 +20,10 @@ class Acknowledgement(BaseModel):
     status: Literal["accepted", "duplicate", "ignored"]
 
 
-@router.post("/webhook/uaz")
+@router.post(
+    "/webhook/uaz",
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
 async def uaz(request: Request) -> Acknowledgement:
     background: Background = request.app.state.background
     secret = background.settings.uaz_webhook_secret.get_secret_value()
