@@ -11,6 +11,7 @@ import pytest
 import structlog
 from servers import PASSWORD, Model, Postgres, Redis
 from service import Client, LocalService, migrate
+from work import SECRET, TOKEN, Receiver, Site
 
 DATABASE = "agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
@@ -184,3 +185,35 @@ def stored(postgres: Postgres, database: str) -> Callable[[str], list[tuple[int,
         return postgres.execute(query, database, [session_id])
 
     return rows
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def site(
+    postgres: Postgres, redis: Redis, model: Model, model_settings: dict[str, Any], receiver: Receiver,
+    run: Callable[[dict[str, Any]], LocalService], directory: Path, tmp_path: Path,
+) -> Iterator[Site]:  # fmt: skip
+    """A database of its own, so that no other test's jobs are in its queue."""
+    name = f"site_{uuid.uuid4().hex[:12]}"
+    postgres.create_database(name)
+    process = migrate(postgres.port, name)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    settings = {
+        **model_settings,
+        "database_name": name,
+        "database_user": name,
+        "queue": True,
+        "uaz_webhook_secret": SECRET,
+        "uaz_url": receiver.url,
+        "uaz_token": TOKEN,
+    }
+    made = Site(postgres, name, model, receiver, tmp_path, settings, run)
+    yield made
+    made.stop()

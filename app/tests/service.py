@@ -126,3 +126,41 @@ class ProcessService:
     def stop(self) -> int:
         self.client.close()
         return end(self.process, 30)
+
+
+class Worker:
+    """The worker's command on a host."""
+
+    def __init__(self, log: Path, **changes: str) -> None:
+        self.port = free_port()
+        self._log = log
+        changes = {"AGENT_QUEUE": "true", "AGENT_WORKER_METRICS_PORT": str(self.port), **changes}
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agent_service.worker"],
+                cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.client = Client(self.port, key=None)
+
+    def wait(self) -> "Worker":
+        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 30, "start-up")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.client.close()
+        return end(self.process, 60)
+
+
+def agentctl(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "agent_service.cli", *arguments],
+        cwd=APP, env=environment(**changes), capture_output=True, text=True,
+    )  # fmt: skip

@@ -41,8 +41,13 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
 }  # fmt: skip
 
-# Routes that know no conversations.
-IMPERSONAL = {"GET /health", "GET /ready", "GET /metrics", "GET /openapi.json"}
+# Analyses are their user's too; they are tried below.
+TASKS = {"POST /api/analyze", "GET /api/status/{task_id}"}
+# Routes that know no user's data.
+IMPERSONAL = {
+    "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
+    "POST /webhook/uaz", "GET /api/integrations/{name}/status",
+}  # fmt: skip
 
 
 def every_route() -> set[str]:
@@ -55,11 +60,12 @@ def every_route() -> set[str]:
 
 @pytest.fixture(scope="session")
 def guarded(run: Callable[[dict[str, Any]], LocalService], model_settings: dict[str, Any]) -> LocalService:
-    return run({**model_settings, "jwt_secret": SECRET, "tiers": {"free": {"requests_per_day": None}}})
+    settings = {"jwt_secret": SECRET, "tiers": {"free": {"requests_per_day": None}}, "queue": True}
+    return run({**model_settings, **settings, "release": "isolated"})
 
 
 def test_every_route_is_tried() -> None:
-    assert every_route() == ATTEMPTS.keys() | IMPERSONAL
+    assert every_route() == ATTEMPTS.keys() | TASKS | IMPERSONAL
 
 
 def told(client: Client, session_id: str, credential: str, **fields: Any) -> None:
@@ -113,3 +119,26 @@ def test_conversation_that_somebody_else_began_meanwhile_is_not_joined(
     first.join()
     assert answers == [200]
     assert len(stored(session_id)) == 2
+
+
+@pytest.mark.parametrize("beginning", ["by her token", "by a key for her", "by a key for nobody"])
+def test_nobody_elses_analysis_is_shown(guarded: LocalService, beginning: str) -> None:
+    credential = token("ana") if beginning == "by her token" else KEY
+    body = {"text": TOLD, **({"user_id": "ana"} if "her" in beginning else {})}
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+
+    def begin(credential: str) -> str:
+        begun = guarded.client.post("/api/analyze", json=body, headers={**bearer(credential), **key})
+        assert begun.status_code == 202, begun.text
+        return str(begun.json()["task_id"])
+
+    def shown(task_id: str, credential: str) -> int:
+        path = f"/api/status/{task_id}"
+        return guarded.client.get(path, params={"user_id": "ana"}, headers=bearer(credential)).status_code
+
+    task_id, eve = begin(credential), token(f"eve-{uuid.uuid4()}")
+    assert shown(task_id, eve) == 404
+    assert shown(task_id, KEY) == 200
+    assert shown(task_id, token("ana")) == (404 if "nobody" in beginning else 200)
+    # Whoever sends the same key, and her name, gets a task of their own.
+    assert begin(eve) != task_id

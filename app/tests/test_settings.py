@@ -48,6 +48,22 @@ def test_real_secrets(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     assert load_settings().api_key.get_secret_value() == secret
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"UAZ_WEBHOOK_SECRET": REAL}, "needs AGENT_QUEUE, AGENT_UAZ_URL and AGENT_UAZ_TOKEN"),
+        ({"UAZ_WEBHOOK_SECRET": "tooshort"}, "AGENT_UAZ_WEBHOOK_SECRET must have at least 16 characters"),
+        ({"UAZ_URL": "uaz.test"}, "AGENT_UAZ_URL"),
+        ({"CRM_TOKEN": "changeme"}, "is a placeholder"),
+    ],
+)
+def test_half_an_integration(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], reason: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"AGENT_{name}", value)
+    assert reason in refused()
+    assert REAL not in refused()
+
+
 def test_short_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_API_KEY", "tooshort")
     assert "must have at least 16 characters" in refused()

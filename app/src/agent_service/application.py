@@ -5,7 +5,6 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,10 +12,10 @@ from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from agent_service.agents.conversation import Conversation
-from agent_service.agents.offline import OFFLINE
-from agent_service.api import chat, description, operations, problems
+from agent_service.agents.assembly import assemble, read_team
+from agent_service.api import analyze, chat, description, integrations, operations, problems, webhook
 from agent_service.api.access import Guard, TrustedHosts
+from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
 from agent_service.core import systemd
 from agent_service.core.logs import get_logger
@@ -29,26 +28,14 @@ from agent_service.guard.keys import MAIN, Key, digest_of, parse_keys
 from agent_service.guard.limits import Limiter
 from agent_service.guard.tiers import MAIN_TIER
 from agent_service.memory.database import create_pool
-from agent_service.memory.history import History
 from agent_service.memory.redis import Rest, create_redis
-from agent_service.memory.sessions import Sessions
-from agent_service.models.access import Models
-from agent_service.team.classifier import Classifier
-from agent_service.team.definition import SHIPPED, load_team
-from agent_service.team.mcp import McpServers
-from agent_service.team.router import Router
-from agent_service.team.routing import Routing
-from agent_service.team.specialists import Specialists, load_tools
-from agent_service.tools.calling import ToolCalls
 
 logger = get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
-    # Before anything is started: a fault in the team is told in one line, and nothing half runs.
-    team = load_team(Path(settings.team_file or SHIPPED))
-    tools = load_tools(team)
+    declared = read_team(settings)
     redis = create_redis(settings)
     rest = Rest(metrics)
     limiter = Limiter(redis, rest, settings.name, metrics)
@@ -58,27 +45,19 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(_log_stray)
         pool = create_pool(settings)
-        sessions = Sessions(settings, redis, rest)
-        history = History(pool, settings.history_messages, settings.history_characters)
-        models = Models(settings, metrics, pool, redis, rest)
-        servers = McpServers(team.mcp_servers, settings.mcp_seconds)
-        await servers.open()
-        tool_calls = ToolCalls(settings.tool_seconds, settings.tool_rounds, metrics)
-        specialists = Specialists(team, tools, servers, models, tool_calls)
-        classifier = None
-        if settings.classifier_seconds and models.first("economy").name != OFFLINE:
-            classifier = Classifier(team, models, settings.classifier_seconds)
-        routing = Routing(Router(team), classifier, metrics)
-        app.state.conversation = Conversation(
-            specialists, routing, models, history, sessions, pool, settings.turn_seconds
-        )
+        parts = await assemble(settings, declared, metrics, pool, redis, rest)
+        background = Background(settings, pool)
+        app.state.conversation = parts.conversation
+        app.state.background = background
         app.state.readiness = operations.Readiness(
-            history.check,
-            sessions.check,
-            models,
-            {f"mcp_{name}": partial(servers.check, name) for name in servers.names()},
+            parts.history.check,
+            parts.sessions.check,
+            parts.models,
+            {f"mcp_{name}": partial(parts.servers.check, name) for name in parts.servers.names()},
+            background.check if settings.queue else None,
         )
         app.state.limiter = limiter
+        name = parts.models.first().name
         try:
             await pool.open()
             try:
@@ -92,13 +71,13 @@ def create_app(settings: Settings) -> FastAPI:
             gc.collect()
             gc.freeze()
             async with systemd.watchdog(), audit.writing(pool):
-                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {models.first().name}")
-                logger.info("started", model=models.first().name)
+                systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {name}")
+                logger.info("started", model=name)
                 yield
                 systemd.notify("STOPPING=1")
         finally:
-            await servers.close()
-            await models.close()
+            await background.close()
+            await parts.close()
             await redis.aclose()
             await pool.close()
 
@@ -123,14 +102,16 @@ def create_app(settings: Settings) -> FastAPI:
                 requests_per_minute=settings.address_requests_per_minute,
                 failures_per_minute=settings.address_failures_per_minute,
             ),
-            Middleware(BodyLimit, limit=settings.body_max_bytes),
+            Middleware(BodyLimit, limit=settings.body_max_bytes, limits=background_limits(settings)),
         ],
     )
     app.state.settings = settings
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    app.include_router(chat.router, responses=problems.documented(400, 401, 413, 422, 429, 500))
+    for router in (chat.router, analyze.router, integrations.router):
+        app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
+    app.include_router(webhook.router)
     description.install(app)
     return app
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -12,12 +12,12 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from agent_service.agents.calls import Restart
 from agent_service.agents.pieces import Pieces
 from agent_service.core.text import storable
-from agent_service.memory.database import Pool
+from agent_service.memory.database import Connection, Pool
 from agent_service.memory.history import History, Message, Turn
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
 from agent_service.models.failures import model_problem
-from agent_service.models.turn import TurnCalls, begin_turn
+from agent_service.models.turn import TurnCalls, Usage, begin_turn
 from agent_service.team.router import Route
 from agent_service.team.routing import Routing
 from agent_service.team.specialists import Member, Specialists
@@ -35,16 +35,6 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    cached_tokens: int
-    cost_usd: Decimal | None
-    from_cache: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     response: str
     session_id: str
@@ -54,6 +44,9 @@ class Answer:
     model: str
     usage: Usage | None
     degraded: bool
+
+
+Effects = Callable[[Connection, Answer], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +79,11 @@ class Conversation:
         self._pool = pool
         self._turn_seconds = turn_seconds
 
-    async def answer(self, question: Question) -> Answer:
+    async def answer(self, question: Question, effects: Effects | None = None) -> Answer:
+        """Answer; what follows from the answer is written with the turn, or neither is."""
         async with self._turn(question) as task:
             state = await task.member.agent.ainvoke(task.state, context=task.asker)
-            return await self._finish(question, task, state["messages"][-1])
+            return await self._finish(question, task, state["messages"][-1], effects=effects)
 
     async def stream(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""
@@ -139,9 +133,11 @@ class Conversation:
             calls,
         )
 
-    async def _finish(self, question: Question, task: _Task, message: AIMessage, before: str = "") -> Answer:
+    async def _finish(
+        self, question: Question, task: _Task, message: AIMessage, before: str = "", effects: Effects | None = None
+    ) -> Answer:
         """BEFORE is what a stream has handed on ahead of the last message."""
-        calls, usage = task.calls, _usage(task.calls)
+        calls, usage = task.calls, task.calls.usage
         answer = Answer(
             before + storable(message.text),
             question.session_id,
@@ -165,7 +161,8 @@ class Conversation:
                 request_id=question.request_id,
                 calls=calls.calls,
                 own=question.own,
-            )
+            ),
+            partial(_with_answer, effects, answer) if effects else None,
         )
         calls.stored = True
         await self._models.settle(calls)
@@ -173,18 +170,5 @@ class Conversation:
         return answer
 
 
-def _usage(calls: TurnCalls) -> Usage | None:
-    """All that the turn used; None where no call told."""
-    told = [call for call in calls.calls if call.input_tokens is not None]
-    if not told:
-        return None
-    asked = sum(call.input_tokens or 0 for call in told)
-    answered = sum(call.output_tokens or 0 for call in told)
-    return Usage(
-        input_tokens=asked,
-        output_tokens=answered,
-        total_tokens=asked + answered,
-        cached_tokens=sum(call.cached_tokens or 0 for call in told),
-        cost_usd=calls.cost_usd,
-        from_cache=calls.from_cache,
-    )
+async def _with_answer(effects: Effects, answer: Answer, borrowed: Connection) -> None:
+    await effects(borrowed, answer)

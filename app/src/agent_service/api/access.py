@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.api.middleware import OPERATIONS
+from agent_service.api.middleware import OPEN, OPERATIONS
 from agent_service.api.problems import note, respond
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
@@ -69,7 +69,7 @@ class Guard:
         self._failures = failures_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPERATIONS:
+        if scope["type"] == "lifespan" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})

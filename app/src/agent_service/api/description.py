@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from agent_service.api.middleware import OPERATIONS
+from agent_service.api.middleware import OPEN
 from agent_service.api.schemas import ProblemBody
 
 _ABOUT = """\
@@ -28,16 +28,15 @@ def install(app: FastAPI) -> None:
         }
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                _finish(operation, is_open=path in OPERATIONS)
+                _finish(operation, is_open=path in OPEN)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _finish(operation: dict[str, Any], is_open: bool) -> None:
-    if is_open:
-        return
-    operation["security"] = [{"bearer": []}]
+    if not is_open:
+        operation["security"] = [{"bearer": []}]
     for status in ("429", "503"):
         if answer := operation["responses"].get(status):
             answer["headers"] = {

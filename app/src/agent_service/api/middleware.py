@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +17,10 @@ from agent_service.core.problems import Problem, internal_error
 
 # What the balancer and Prometheus ask, from inside the fleet.
 OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
+
+# Who calls these cannot send a key: each checks a secret of its own.
+WEBHOOKS = frozenset({"/webhook/uaz"})
+OPEN = OPERATIONS | WEBHOOKS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -91,20 +96,23 @@ class Context:
 class BodyLimit:
     """Read a body up to the limit, then hand it on; a larger one is refused."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._limit = limit
+        # Of paths that take more.
+        self._limits = limits or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(receive)
+            limit = self._limits.get(scope["path"], self._limit)
+            body = await self._read(receive, limit)
         except ClientDisconnect:
             return
         if body is None:
-            problem = Problem(413, "body-too-large", f"A body may have {self._limit} bytes.")
+            problem = Problem(413, "body-too-large", f"A body may have {limit} bytes.")
             await respond(problem, scope["state"]["request_id"])(scope, receive, send)
             return
         replayed = False
@@ -118,7 +126,7 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, limit: int) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
@@ -126,7 +134,7 @@ class BodyLimit:
                 raise ClientDisconnect
             body += message["body"]
             # uvicorn reads and drops the rest, so that a client still sending gets the reason and no reset.
-            if len(body) > self._limit:
+            if len(body) > limit:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)

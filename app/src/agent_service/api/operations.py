@@ -16,6 +16,8 @@ from agent_service.core.problems import Problem
 from agent_service.models.access import Models
 
 Check = Callable[[], Awaitable[None]]
+# Says itself how it stands, and never fails.
+QueueCheck = Callable[[], Awaitable[dict[str, Any]]]
 
 # How long a check may take, and how long the model's is believed: it leaves the fleet.
 CHECK_SECONDS = 2.5
@@ -28,11 +30,19 @@ logger = get_logger(__name__)
 class Readiness:
     """Each dependency with its own result. Only the database is one the service cannot live without."""
 
-    def __init__(self, database: Check, redis: Check, models: Models, others: Mapping[str, Check]) -> None:
+    def __init__(
+        self,
+        database: Check,
+        redis: Check,
+        models: Models,
+        others: Mapping[str, Check],
+        queue: QueueCheck | None = None,
+    ) -> None:
         self._database = database
         self._redis = redis
         self._models = models
         self._others = others
+        self._queue = queue
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
@@ -51,8 +61,12 @@ class Readiness:
         resting = any(entry["breaker"] == "open" for entry in models)
         model = {**model, **({"status": "degraded"} if resting else {}), "models": models}
         checks = {"database": database, "redis": redis, "model": model, **dict(zip(self._others, others, strict=True))}
-        budget = self._models.budget_report()
-        return {**checks, "budget": budget} if budget else checks
+        if budget := self._models.budget_report():
+            checks["budget"] = budget
+        # It is in the database: where that is down, asking takes time and tells nothing.
+        if self._queue and database["status"] == "ok":
+            checks["queue"] = await self._queue()
+        return checks
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:

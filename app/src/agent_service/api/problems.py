@@ -14,10 +14,11 @@ from agent_service.core.problems import Problem
 _MEANINGS = {
     400: "The request cannot be read.",
     401: "No API key or token that holds.",
-    403: "What is asked for is another user's.",
+    403: "What is asked for is another user's, or the webhook's secret is wrong.",
     404: "There is no such thing.",
     409: "Another request is in the way.",
     413: "The body, or the prompt for the caller's tier, is too large.",
+    415: "A document is of a kind that is not read.",
     422: "A field is missing, not known or not acceptable.",
     429: "More requests than the tier or the address may send.",
     500: "The service failed.",

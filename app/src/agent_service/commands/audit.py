@@ -2,17 +2,13 @@
 
 import argparse
 import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 
+from agent_service.commands import database, moment
 from agent_service.core.settings import load_settings
-from agent_service.memory.database import connection_arguments
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 # The newest that fit, told in the order in which they happened.
 _SELECT = """
@@ -40,27 +36,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    settings = load_settings()
     names = ("since", "until", "user", "actor", "kind", "limit")
-    try:
-        with psycopg.connect(**connection_arguments(settings), row_factory=dict_row) as connection:
-            rows = connection.execute(_SELECT, {name: getattr(options, name) for name in names}).fetchall()
-    except psycopg.Error as error:
-        raise SystemExit(f"The audit log cannot be read: {str(error).strip()}") from None
+    with database(load_settings()) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_SELECT, {name: getattr(options, name) for name in names}).fetchall()
     for row in rows:
         print(json.dumps(row, default=str, ensure_ascii=False) if options.json else _line(row))
     return 0
-
-
-def moment(text: str) -> datetime:
-    """A time, or how long ago; without a zone it is UTC, as the service's logs are."""
-    if found := re.fullmatch(r"(\d{1,6})([mhd])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("use 30m, 12h, 7d, or a date and time as 2026-01-31T08:00") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _line(row: dict[str, Any]) -> str:

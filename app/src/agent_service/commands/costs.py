@@ -2,10 +2,13 @@
 
 import argparse
 import json
-import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+
+from agent_service.commands import database
+from agent_service.core.settings import load_settings
+from agent_service.models.projection import DAYS, project
 
 # Days and months are UTC, as the budget's are.
 _DAY = "(called_at AT TIME ZONE 'UTC')::date"
@@ -31,25 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import psycopg
-
-    from agent_service.core.settings import load_settings
-    from agent_service.memory.database import connection_arguments
-
-    settings = load_settings()
-    try:
-        with psycopg.connect(**connection_arguments(settings)) as connection:
-            report = _report(connection, options.month or _today().replace(day=1), options.by, _today())
-    except psycopg.Error as error:
-        print(f"The database cannot be read: {str(error).strip()}", file=sys.stderr)
-        return 1
+    with database(load_settings()) as connection:
+        report = _report(connection, options.month or _today().replace(day=1), options.by, _today())
     print(json.dumps(report, indent=2) if options.json else _text(report, options.by))
     return 0
 
 
 def _report(connection: Any, month: date, by: str, today: date) -> dict[str, Any]:
-    from agent_service.models.projection import DAYS, project
-
     start, end = _midnight(month), _midnight((month + timedelta(days=31)).replace(day=1))
     query = _BY.format(group=_GROUPS[by], order="1" if by == "day" else "5 DESC, 1")
     rows = connection.execute(query, [start, end]).fetchall()

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from agent_service.core.settings import load_settings
+
 SECONDS = 300
 
 
@@ -22,8 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from agent_service.core.settings import load_settings
-
     settings = load_settings()
     if not settings.response_cache_seconds:
         print("Nothing would be kept: AGENT_RESPONSE_CACHE_SECONDS is 0.", file=sys.stderr)

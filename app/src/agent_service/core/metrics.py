@@ -93,3 +93,19 @@ class Metrics:
         self.tool_calls = Counter(
             "agent_tool_calls", "Calls of tools by how they ended.", ("tool", "outcome"), registry=self.registry
         )
+        # Work in the background: depth and age come from the worker process, for its own release.
+        self.queue_jobs = Gauge("agent_queue_jobs", "Jobs by state.", ("task", "state"), registry=self.registry)
+        self.queue_oldest_seconds = Gauge(
+            "agent_queue_oldest_seconds", "Age of the oldest job that waits.", ("task",), registry=self.registry
+        )
+        self.jobs = Counter("agent_jobs", "Jobs that ended, by outcome.", ("task", "outcome"), registry=self.registry)
+        self.job_seconds = Histogram(
+            "agent_job_seconds", "Time of a job's run.", ("task",), buckets=_MODEL_SECONDS, registry=self.registry
+        )
+        self.jobs_rescued = Counter(
+            "agent_jobs_rescued", "Jobs taken back from workers that died.", registry=self.registry
+        )
+        self.outbox = Gauge("agent_outbox_entries", "Effects not sent yet.", ("kind", "state"), registry=self.registry)
+        self.outbox_sends = Counter(
+            "agent_outbox_sends", "Attempts to send an effect.", ("kind", "outcome"), registry=self.registry
+        )

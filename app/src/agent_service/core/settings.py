@@ -6,7 +6,15 @@ import re
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -147,9 +155,41 @@ class Settings(BaseSettings):
     budget_mode: Literal["economy", "refuse", "alert"] = "economy"
     response_cache_seconds: int = Field(default=0, ge=0)
 
+    # Work in the background (docs/work.md). Off, the service has no queue, no analysis, no webhook and no events.
+    queue: bool = False
+    worker_concurrency: int = Field(default=4, ge=1)
+    # How long a running job may take to end when its worker is stopped, before it is given back.
+    worker_stop_seconds: Seconds = 30
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)
+    job_attempts: int = Field(default=8, ge=1)
+    outbox_attempts: int = Field(default=12, ge=1)
+    # For how long finished work, events and sent effects are kept.
+    work_days: int = Field(default=90, ge=1)
+    upload_days: int = Field(default=7, ge=1)
+    analyze_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    analyze_documents: int = Field(default=20, ge=1)
+    analyze_max_characters: int = Field(default=400_000, ge=1)
+    analyze_chunk_characters: int = Field(default=12_000, ge=1_000)
+    # Calls of the model at a time, over all documents of one analysis.
+    analyze_concurrency: int = Field(default=4, ge=1)
+    analyze_seconds: Seconds = 900
+    # Hosts that documents may be fetched from, each with or without a port; none where empty.
+    analyze_url_hosts: Names = ()
+    analyze_url_http: bool = False
+    analyze_url_seconds: Seconds = 15
+    uaz_webhook_secret: SecretStr = SecretStr("")
+    uaz_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    uaz_token: SecretStr = SecretStr("")
+    crm_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    crm_token: SecretStr = SecretStr("")
+    crm_check_path: str = "/health"
+    crm_notes_path: str = "/notes"
+    integration_timeout_seconds: Seconds = 10
+
     @field_validator(
         "api_key", "jwt_secret", "model_key", "deepseek_key", "openai_key", "anthropic_key",
-        "database_password", "redis_password",
+        "database_password", "redis_password", "uaz_webhook_secret", "uaz_token", "crm_token",
     )  # fmt: skip
     @classmethod
     def _refuse_placeholder(cls, secret: SecretStr) -> SecretStr:
@@ -214,6 +254,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"names {provider}, whose key (AGENT_{provider.upper()}_KEY) is not set")
         return names
 
+    @model_validator(mode="after")
+    def _refuse_half_a_webhook(self) -> "Settings":
+        secret = self.uaz_webhook_secret.get_secret_value()
+        if secret and len(secret) < API_KEY_CHARACTERS:
+            raise ValueError(f"AGENT_UAZ_WEBHOOK_SECRET must have at least {API_KEY_CHARACTERS} characters")
+        if secret and not (self.queue and self.uaz_url and self.uaz_token.get_secret_value()):
+            raise ValueError("AGENT_UAZ_WEBHOOK_SECRET needs AGENT_QUEUE, AGENT_UAZ_URL and AGENT_UAZ_TOKEN")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -242,8 +291,11 @@ def _faults(error: ValidationError) -> list[str]:
         told = "is missing" if kind == "missing" else message.removeprefix("Value error, ")
         return f"{where} {told}" if where else told
 
+    def place(location: tuple[int | str, ...]) -> str:
+        # What concerns several settings names them itself.
+        return f"AGENT_{str(location[0]).upper()} (or the credential agent_{location[0]}): " if location else ""
+
     return [
-        f"AGENT_{str(fault['loc'][0]).upper()} (or the credential agent_{fault['loc'][0]}): "
-        f"{reason(fault['loc'], fault['type'], fault['msg'])}"
+        place(fault["loc"]) + reason(fault["loc"], fault["type"], fault["msg"])
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]

@@ -120,6 +120,17 @@ class Audit:
             _current.reset(token)
             self.record(entry)
 
+    @contextlib.contextmanager
+    def job(self, name: str, user_id: str | None, request_id: str | None) -> Iterator[None]:
+        """Record what a job does for a user, as what a request does; REQUEST_ID is that of the request it follows."""
+        with self.entry(Entry(f"JOB {name}", user_id=user_id, request_id=request_id)) as entry:
+            try:
+                yield
+                entry.status = 200
+            except Problem as problem:
+                entry.status = problem.status
+                raise
+
     def record(self, entry: Entry) -> None:
         for row in entry.rows():
             _stream.info("audit", **{name: value for name, value in row.items() if name != "happened_at"})

@@ -68,7 +68,8 @@ def create_pool(settings: Settings) -> Pool:
             raise
 
     pool: Pool = AsyncConnectionPool(
-        kwargs={**connection_arguments(settings), "autocommit": True},
+        kwargs=connection_arguments(settings),
+        configure=_autocommit,
         min_size=min(2, settings.database_connections),
         max_size=settings.database_connections,
         timeout=settings.database_wait_seconds,
@@ -78,6 +79,11 @@ def create_pool(settings: Settings) -> Pool:
         open=False,
     )
     return pool
+
+
+async def _autocommit(connection: Connection) -> None:
+    """Not by an argument: who opens further connections with the pool's arguments gives that one itself."""
+    await connection.set_autocommit(True)
 
 
 @contextlib.asynccontextmanager

@@ -1,11 +1,12 @@
 """Conversation history: whole turns, in order, whichever instance writes them."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from agent_service.core.problems import Problem
 from agent_service.guard import audit
-from agent_service.memory.database import Pool, connection
+from agent_service.memory.database import Connection, Pool, connection
 from agent_service.memory.model_calls import INSERT_CALLS, call_values
 from agent_service.models.turn import ModelCall
 
@@ -35,6 +36,13 @@ WITH turn AS (
     """
     + INSERT_CALLS
     + """WHERE EXISTS (SELECT FROM turn)
+), event AS (
+    INSERT INTO events (type, release, user_id, subject, payload)
+    SELECT 'conversation.turn', %(release)s, %(user_id)s, %(id)s, jsonb_build_object(
+        'position', message_count, 'agent', %(agent)s::text, 'model', %(model)s::text,
+        'input_tokens', %(input_tokens)s::integer, 'output_tokens', %(output_tokens)s::integer
+    )
+    FROM turn WHERE %(release)s::text IS NOT NULL
 )
 INSERT INTO messages
     (conversation_id, position, role, content, request_id, agent, model, input_tokens, output_tokens)
@@ -74,9 +82,15 @@ class Turn:
     own: bool = False
 
 
+Effects = Callable[[Connection], Awaitable[None]]
+
+
 class History:
-    def __init__(self, pool: Pool, messages: int, characters: int) -> None:
+    """With a release, turns are events of it too."""
+
+    def __init__(self, pool: Pool, messages: int, characters: int, release: str | None = None) -> None:
         self._pool = pool
+        self._release = release
         self._messages = messages - messages % 2
         self._characters = characters
 
@@ -94,8 +108,10 @@ class History:
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
 
-    async def append(self, turn: Turn) -> None:
+    async def append(self, turn: Turn, effects: Effects | None = None) -> None:
+        """Store the turn, and in the same transaction what follows from it."""
         values = {
+            "release": self._release,
             "id": turn.session_id,
             "user_id": turn.user_id,
             "question": turn.question,
@@ -108,10 +124,12 @@ class History:
             "output_tokens": turn.output_tokens,
             **call_values(turn.calls),
         }
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool) as borrowed, borrowed.transaction() if effects else contextlib.nullcontext():
             stored = await borrowed.execute(_APPEND, values)
-        if stored.rowcount != 2:
-            raise _foreign()
+            if stored.rowcount != 2:
+                raise _foreign()
+            if effects:
+                await effects(borrowed)
         audit.changed(turn.session_id, turn.user_id)
 
     async def check(self) -> None:

@@ -113,9 +113,9 @@ class Models:
         await self.spending.add(turn.known_cost)
 
     def settle_later(self, turn: TurnCalls) -> None:
-        """Store and count the calls of a turn that failed, without keeping its client waiting."""
+        """Store and count the calls of what stores no turn, without keeping its client waiting."""
         if turn.calls:
-            task = asyncio.create_task(self._settle_failed(turn))
+            task = asyncio.create_task(self._settle_alone(turn))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
@@ -183,7 +183,7 @@ class Models:
             return None
         return pause(number, asked_wait(error), random.random())
 
-    async def _settle_failed(self, turn: TurnCalls) -> None:
+    async def _settle_alone(self, turn: TurnCalls) -> None:
         try:
             await store_calls(self._pool, turn)
             await self.settle(turn)

@@ -21,9 +21,19 @@ class ModelCall:
     cost_usd: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal | None
+    from_cache: bool
+
+
 @dataclass(slots=True)
 class TurnCalls:
-    """The calls of one turn; also why its answer is as it is."""
+    """The calls of one turn, or of one job; also why its answer is as it is."""
 
     request_id: str | None = None
     session_id: str | None = None
@@ -48,6 +58,23 @@ class TurnCalls:
         """What the turn cost, or None where a call has no price."""
         counted = [call.cost_usd for call in self.calls if call.input_tokens is not None]
         return self.known_cost if counted and None not in counted else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """All that its calls used; None where no call told."""
+        told = [call for call in self.calls if call.input_tokens is not None]
+        if not told:
+            return None
+        asked = sum(call.input_tokens or 0 for call in told)
+        answered = sum(call.output_tokens or 0 for call in told)
+        return Usage(
+            input_tokens=asked,
+            output_tokens=answered,
+            total_tokens=asked + answered,
+            cached_tokens=sum(call.cached_tokens or 0 for call in told),
+            cost_usd=self.cost_usd,
+            from_cache=self.from_cache,
+        )
 
 
 _current: ContextVar[TurnCalls] = ContextVar("turn_calls")
