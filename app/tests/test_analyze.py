@@ -1,9 +1,12 @@
 import json
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from access import GUARD, SMALL, bearer
+from servers import wait_for
 from service import Client, LocalService
 from test_documents import pdf
 from work import Site, finished
@@ -126,3 +129,45 @@ def test_bad_forms_and_sizes(queued: Client) -> None:
     assert queued.post("/api/analyze", files={"file": ("a.txt", b"x" * 11 * 1024 * 1024)}).status_code == 413
     # Other routes take no more than they did.
     assert queued.chat("x" * 300_000).status_code == 413
+
+
+def test_what_an_analysis_costs_and_for_whom_is_on_record(site: Site) -> None:
+    api = site.api("r1")
+    site.worker("r1").wait()
+    body = {"text": "Revenue was 12.", "user_id": "ana", "session_id": "s1"}
+    response = api.post("/api/analyze", json=body)
+    usage = finished(api, response.json()["task_id"], user_id="ana")["result"]["usage"]
+    query = "SELECT agent, model, outcome, request_id, session_id, user_id, output_tokens, cost_usd::text FROM model_calls"
+    wait_for(lambda: site.count("model_calls") == 1, 10, "the call's row")
+    request_id = response.headers["x-request-id"]
+    assert site.rows(query) == [
+        ("analyst", "deepseek-v4-flash", "ok", request_id, "s1", "ana", usage["output_tokens"], usage["cost_usd"])
+    ]
+    wait_for(lambda: site.count("audit WHERE action = 'JOB analyze'") == 1, 10, "the audit row")
+    query = "SELECT user_id, status, request_id, actor FROM audit WHERE action = 'JOB analyze'"
+    assert site.rows(query) == [("ana", 200, request_id, None)]
+
+
+def test_model_that_fails_for_a_while_delays_an_analysis(site: Site) -> None:
+    api = site.api("r1")
+    site.model.control(fail_next=3, status=500)
+    task_id = api.post("/api/analyze", json={"text": "Revenue was 12."}).json()["task_id"]
+    site.worker("r1").wait()
+    assert finished(api, task_id)["state"] == "done"
+    # The call is repeated, then the job; what was asked in vain is on record too.
+    wait_for(lambda: site.count("model_calls") == 4, 10, "the calls' rows")
+    assert [row for (row,) in site.rows("SELECT outcome FROM model_calls ORDER BY id")] == ["model-failed"] * 3 + ["ok"]
+
+
+def test_analyses_count_as_requests_of_the_tier(
+    run: Callable[[dict[str, Any]], LocalService], model_settings: dict[str, Any]
+) -> None:
+    settings = {**model_settings, **GUARD, "queue": True, "release": "nobody-works-for", "name": uuid.uuid4().hex}
+    client = run(settings).client
+    post = partial(client.post, "/api/analyze", headers=bearer(SMALL))
+    # What is refused is not counted.
+    assert post(json={"text": "x", "question": "why " * 100}).status_code == 413
+    assert post(json={"text": ""}).status_code == 422
+    answers = [post(json={"text": "A long document. " * 100}) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [202] * 3 + [429]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]

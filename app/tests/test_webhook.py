@@ -101,6 +101,10 @@ def test_the_worker_answers_in_order_through_the_usual_conversation(api: Client,
     assert first["headers"]["Idempotency-Key"] == again["headers"]["Idempotency-Key"] == first["body"]["track_id"]
     assert first["headers"]["Idempotency-Key"] != second["headers"]["Idempotency-Key"]
     assert site.rows("SELECT user_id FROM conversations") == [("whatsapp:551199990000",)]
+    wait_for(lambda: site.count("audit WHERE action = 'JOB answer_message' AND status = 200") == 2, 10, "audit rows")
+    query = "SELECT DISTINCT kind, user_id, owner_id, conversation_id FROM audit WHERE status = 200"
+    user = "whatsapp:551199990000"
+    assert site.rows(query) == [("change", user, user, site.rows("SELECT id FROM conversations")[0][0])]
 
 
 def test_long_answers_become_parts() -> None:
