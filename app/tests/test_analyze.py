@@ -137,10 +137,10 @@ def test_what_an_analysis_costs_and_for_whom_is_on_record(site: Site) -> None:
     body = {"text": "Revenue was 12.", "user_id": "ana", "session_id": "s1"}
     response = api.post("/api/analyze", json=body)
     usage = finished(api, response.json()["task_id"], user_id="ana")["result"]["usage"]
-    query = "SELECT agent, model, outcome, request_id, session_id, user_id, output_tokens, cost_usd::text FROM model_calls"
+    columns = "agent, model, outcome, request_id, session_id, user_id, output_tokens, cost_usd::text"
     wait_for(lambda: site.count("model_calls") == 1, 10, "the call's row")
     request_id = response.headers["x-request-id"]
-    assert site.rows(query) == [
+    assert site.rows(f"SELECT {columns} FROM model_calls") == [
         ("analyst", "deepseek-v4-flash", "ok", request_id, "s1", "ana", usage["output_tokens"], usage["cost_usd"])
     ]
     wait_for(lambda: site.count("audit WHERE action = 'JOB analyze'") == 1, 10, "the audit row")
