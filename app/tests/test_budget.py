@@ -54,6 +54,8 @@ def test_day_ends_within_a_day(now: datetime) -> None:
     assert (midnight.hour, midnight.minute, midnight.second, midnight.microsecond) == (0, 0, 0, 0)
 
 
+# For a specialist of the standard tier, by the rules alone.
+QUESTION = "What is our cash position?"
 PRICE = "[tester]\ninput = 0\noutput = 1000\n[saver]\ninput = 0\noutput = 1000\n"
 
 
@@ -87,25 +89,25 @@ def budget(client: Client) -> dict[str, Any]:
 
 def test_alert_then_economy_on_every_instance(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
     client, peer = run_briefly(settings).client, run_briefly(settings).client
-    assert client.chat("Hi").json()["usage"]["cost_usd"] == "0.004"
+    assert client.chat(QUESTION).json()["usage"]["cost_usd"] == "0.004"
     assert budget(client)["state"] == "free"
-    assert peer.chat("Hi").json()["model"] == "tester"
+    assert peer.chat(QUESTION).json()["model"] == "tester"
     wait_for(lambda: budget(client)["state"] == budget(peer)["state"] == "alert", 5, "the alert")
     assert budget(client)["spent_usd"] == "0.008"
     assert client.get("/ready").json()["status"] == "degraded"
-    assert client.chat("Hi").json()["model"] == "tester"
+    assert client.chat(QUESTION).json()["model"] == "tester"
     wait_for(lambda: budget(peer)["state"] == "economy", 5, "economy")
     for instance in (client, peer):
-        assert instance.chat("Hi").json()["model"] == "saver"
+        assert instance.chat(QUESTION).json()["model"] == "saver"
     assert client.metric("agent_budget_spent_usd") == pytest.approx(0.016)
     assert client.metric("agent_budget_usd") == pytest.approx(0.01)
 
 
 def test_refusal_says_until_when(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
     client = run_briefly({**settings, "budget_mode": "refuse", "budget_usd_daily": "0.004"}).client
-    assert client.chat("Hi").status_code == 200
+    assert client.chat(QUESTION).status_code == 200
     asked = len(four_tokens.requests())
-    for response in (client.chat("Hi"), client.post("/api/chat/stream", json={"message": "Hi"})):
+    for response in (client.chat(QUESTION), client.post("/api/chat/stream", json={"message": QUESTION})):
         assert response.status_code == 503
         assert response.json()["type"] == "urn:agent:problem:budget-spent"
         assert response.headers["x-agent-error-source"] == "model"
@@ -118,7 +120,7 @@ def test_refusal_says_until_when(run_briefly: Run, settings: dict[str, Any], fou
 
 def test_alert_mode_changes_nothing_but_says_so(run_briefly: Run, settings: dict[str, Any], four_tokens: Model) -> None:
     client = run_briefly({**settings, "budget_mode": "alert"}).client
-    assert {client.chat("Hi").json()["model"] for _ in range(5)} == {"tester"}
+    assert {client.chat(QUESTION).json()["model"] for _ in range(5)} == {"tester"}
     assert budget(client)["state"] == "alert"
     assert Decimal(budget(client)["spent_usd"]) == Decimal("0.020")
 
@@ -127,14 +129,14 @@ def test_day_is_rebuilt_from_the_database(
     run_briefly: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
 ) -> None:
     client = run_briefly(settings).client
-    client.chat("Hi")
-    client.chat("Hi")
+    client.chat(QUESTION)
+    client.chat(QUESTION)
     with RedisClient(port=redis.port, password=PASSWORD, decode_responses=True) as connection:
         (key,) = connection.scan_iter(f"{settings['name']}:spent:*")
         assert connection.get(key) == "8000000000"
         assert connection.ttl(key) > 24 * 3600
         connection.delete(key)
-        client.chat("Hi")
+        client.chat(QUESTION)
         assert connection.get(key) == "12000000000"
         connection.delete(key)
     assert budget(run_briefly(settings).client)["spent_usd"] == "0.012"
@@ -144,12 +146,12 @@ def test_budget_holds_while_redis_is_away(
     run_briefly: Run, settings: dict[str, Any], four_tokens: Model, redis: Redis
 ) -> None:
     client = run_briefly({**settings, "budget_mode": "refuse"}).client
-    client.chat("Hi")
+    client.chat(QUESTION)
     redis.stop()
     try:
-        assert [client.chat("Hi").status_code for _ in range(4)] == [200, 200, 503, 503]
+        assert [client.chat(QUESTION).status_code for _ in range(4)] == [200, 200, 503, 503]
         # One that starts now learns it from the database.
-        assert run_briefly({**settings, "budget_mode": "refuse"}).client.chat("Hi").status_code == 503
+        assert run_briefly({**settings, "budget_mode": "refuse"}).client.chat(QUESTION).status_code == 503
     finally:
         redis.start()
 
@@ -157,7 +159,7 @@ def test_budget_holds_while_redis_is_away(
 def test_costs_of_failed_turns_count(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
     client = run_briefly(settings).client
     model.control(finish_reason="insufficient_system_resource", answer="one two six ten")
-    assert client.chat("Hi").status_code == 503
+    assert client.chat(QUESTION).status_code == 503
     wait_for(lambda: budget(client)["spent_usd"] == "0.008", 5, "two attempts that were paid")
 
 
@@ -165,7 +167,7 @@ def test_without_a_budget_nothing_is_counted(
     run_briefly: Run, settings: dict[str, Any], model: Model, redis: Redis
 ) -> None:
     client = run_briefly({**settings, "budget_usd_daily": None}).client
-    client.chat("Hi")
+    client.chat(QUESTION)
     assert "budget" not in client.get("/ready").json()["checks"]
     with RedisClient(port=redis.port, password=PASSWORD) as connection:
         assert not list(connection.scan_iter(f"{settings['name']}:spent:*"))

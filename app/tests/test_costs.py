@@ -128,5 +128,5 @@ def test_what_is_wrong_is_one_line(agentctl: Agentctl) -> None:
     assert "'November' is no month; write it as 2026-11" in agentctl("--month", "November").stderr
     lost = agentctl(port=free_port())
     assert lost.returncode == 1
-    assert lost.stderr.startswith("The database cannot be read: connection failed")
+    assert lost.stderr.startswith("The database cannot be used: connection failed")
     assert "Traceback" not in lost.stderr

@@ -29,6 +29,7 @@ from agent_service.guard.keys import Key, KeyRing, digest_of, line_of, new_key, 
 from agent_service.guard.limits import Limit, Limiter
 from agent_service.guard.size import estimate_tokens
 from agent_service.guard.tiers import DEFAULT_TIERS
+from agent_service.memory.redis import Rest
 
 HEADER = st.text(st.characters(codec="latin-1"))
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True).filter(lambda name: name not in ("main", "token"))
@@ -215,7 +216,8 @@ def test_no_more_is_taken_than_allowed_whatever_redis_forgets(redis: Redis, allo
 
     async def run() -> tuple[int, list[bool]]:
         clients = [AsyncRedis(port=redis.port, password=PASSWORD, decode_responses=True) for _ in range(2)]
-        limiters = [Limiter(client, "properties", Metrics("a", "r", "")) for client in clients]
+        metrics = Metrics("a", "r", "")
+        limiters = [Limiter(client, Rest(metrics), "properties", metrics) for client in clients]
         limit = Limit("day", subject, allowed, 10**6)
         taken: list[bool] = []
         for step in steps:
@@ -246,7 +248,8 @@ def test_no_more_is_taken_than_allowed_whatever_redis_forgets(redis: Redis, allo
 def test_alone_a_process_keeps_to_the_same_figure(allowed: int, asked: int, subjects: int) -> None:
     async def run() -> dict[str, list[Any]]:
         client = AsyncRedis(port=free_port(), retry=Retry(NoBackoff(), 0))
-        limiter = Limiter(client, "properties", Metrics("a", "r", ""))
+        metrics = Metrics("a", "r", "")
+        limiter = Limiter(client, Rest(metrics), "properties", metrics)
         outcomes = {
             name: [await limiter.take(Limit("day", name, allowed, 10**6)) for _ in range(asked)]
             for name in map(str, range(subjects))
@@ -264,7 +267,8 @@ def test_window_ends(redis: Redis) -> None:
 
     async def run() -> list[bool]:
         client = AsyncRedis(port=redis.port, password=PASSWORD, decode_responses=True)
-        limiter = Limiter(client, "properties", Metrics("a", "r", ""))
+        metrics = Metrics("a", "r", "")
+        limiter = Limiter(client, Rest(metrics), "properties", metrics)
         limit = Limit("short", uuid.uuid4().hex, 1, 1)
         taken = []
         deadline = time.monotonic() + 5

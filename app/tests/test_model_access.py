@@ -92,11 +92,11 @@ def test_half_a_stream_then_a_fallback_restarts_the_answer(
 ) -> None:
     client = run_briefly(with_fallback).client
     model.control(cut_after_tokens=2)
-    events = client.events("A message long enough to be cut", session_id=session_id)
+    events = client.events("Hello, this is long enough to be cut", session_id=session_id)
     names = [event.name for event in events]
     assert names[:3] == ["token", "token", "restart"]
     assert names[3:] == ["token"] * (len(names) - 4) + ["done"]
-    answer = "(1) You said: A message long enough to be cut"
+    answer = "(1) You said: Hello, this is long enough to be cut"
     assert "".join(event.data["token"] for event in events[3:-1]) == events[-1].data["response"] == answer
     assert stored(session_id)[1] == (2, "assistant", answer)
     # The model was not asked again after it had spoken.
@@ -152,7 +152,7 @@ def test_half_streams_open_the_breaker_too(run_briefly: Run, settings: dict[str,
     client = run_briefly(settings).client
     model.control(**CAUSES["half a stream"])
     for _ in range(3):
-        assert client.events("A message to cut")[-1].data["type"].startswith("urn:agent:problem:model-")
+        assert client.events("Hello, a message to cut")[-1].data["type"].startswith("urn:agent:problem:model-")
     response = client.post("/api/chat/stream", json={"message": "Hi"})
     assert code(response) == "model-resting"
     model.control(reset=True)
@@ -247,20 +247,24 @@ def test_degraded_answer_is_a_choice(
     assert (token.data["token"], done.data["response"], done.data["degraded"]) == (text, text, True)
     assert client.metric("agent_degraded_answers_total") == 2
     model.control(reset=True, cut_after_tokens=2)
-    *before, last, done = client.events("A message long enough to be cut")
+    *before, last, done = client.events("Hello, this is long enough to be cut")
     assert [event.name for event in before] == ["token", "token", "restart"]
     assert last.data["token"] == done.data["response"] == text
+
+
+# For a specialist of the standard tier, by the rules alone.
+SHORT, MANY = "Our cash position?", "Cash position? Liquidity? Cash flow?"
 
 
 def test_tiers_are_models_of_their_own(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
     tiers = {"model": "deepseek-v4-flash", "model_economy": "deepseek-flash", "model_strong": "deepseek-v4-pro"}
     client = run_briefly({**settings, **tiers, "model_tiering": True, "model_tier_maximum": "standard"}).client
-    used = [client.chat(message).json()["model"] for message in ("Hi", "What did we earn in 2025?", "Why? How? Who?")]
+    used = [client.chat(message).json()["model"] for message in (SHORT, "Our cash position in 2025?", MANY)]
     assert used == ["deepseek-flash", "deepseek-v4-flash", "deepseek-v4-flash"]
     free = run_briefly({**settings, **tiers, "model_tiering": True}).client
-    assert free.chat("Why? How? Who?").json()["model"] == "deepseek-v4-pro"
+    assert free.chat(MANY).json()["model"] == "deepseek-v4-pro"
     plain = run_briefly({**settings, **tiers}).client
-    assert plain.chat("Why? How? Who?").json()["model"] == "deepseek-v4-flash"
+    assert plain.chat(MANY).json()["model"] == "deepseek-v4-flash"
 
 
 def test_calls_of_a_turn_that_failed_are_kept(

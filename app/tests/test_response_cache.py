@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from redis import Redis as RedisClient
 from servers import PASSWORD, Model, Postgres, Redis
@@ -22,7 +22,7 @@ Run = Callable[[dict[str, Any]], LocalService]
 
 @pytest.fixture
 def settings(model_settings: dict[str, Any]) -> dict[str, Any]:
-    return {**model_settings, "name": f"n{uuid.uuid4().hex[:8]}", "response_cache_seconds": 60}
+    return {**model_settings, "name": f"n{uuid.uuid4().hex[:8]}", "response_cache_seconds": 60, "classifier_seconds": 0}
 
 
 @pytest.fixture
@@ -133,10 +133,11 @@ def balance(account: str) -> str:
 
 def test_reader_is_everybody_only_for_what_is_nobodys() -> None:
     opening = TurnCalls(session_id="s", opening=True)
-    assert reader(opening, []) == "all"
-    assert reader(opening, [balance]) == "session:s"
-    assert reader(TurnCalls(session_id="s"), []) == "session:s"
-    assert reader(TurnCalls(session_id="s", user_id="ana", opening=True), []) == "user:ana"
+    asked: list[BaseMessage] = [HumanMessage("Hi")]
+    assert reader(opening, asked) == "all"
+    assert reader(opening, [*asked, ToolMessage("12", tool_call_id="1")]) == "session:s"
+    assert reader(TurnCalls(session_id="s"), asked) == "session:s"
+    assert reader(TurnCalls(session_id="s", user_id="ana", opening=True), asked) == "user:ana"
 
 
 def test_all_that_shapes_an_answer_is_in_its_name() -> None:

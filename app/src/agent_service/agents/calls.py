@@ -79,7 +79,7 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
         prompt = [request.system_message] if request.system_message else []
         return fingerprint(
             model.place,
-            reader(current_turn(), request.tools),
+            reader(current_turn(), request.messages),
             {"settings": request.model_settings, "tool_choice": request.tool_choice},
             request.tools,
             [*prompt, *request.messages],

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, messages_to_dict
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, messages_to_dict
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,11 +16,11 @@ from agent_service.memory.redis import Rest
 from agent_service.models.turn import TurnCalls
 
 
-def reader(turn: TurnCalls, tools: Sequence[Any]) -> str:
-    """Who may get this answer again: everybody, only for what nobody's person can have shaped."""
+def reader(turn: TurnCalls, messages: Sequence[BaseMessage]) -> str:
+    """Who may get this answer again: everybody, only for what neither a person nor a tool can have shaped."""
     if turn.user_id is not None:
         return f"user:{turn.user_id}"
-    if turn.opening and not tools:
+    if turn.opening and not any(isinstance(message, ToolMessage) for message in messages):
         return "all"
     return f"session:{turn.session_id}"
 

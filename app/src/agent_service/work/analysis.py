@@ -159,20 +159,26 @@ class Analyses:
             finally:
                 # They are paid for, whatever becomes of the analysis.
                 self._models.settle_later(calls)
+            usage = calls.usage
             result = {
                 "summary": summary,
                 "documents": [
                     {"name": name, "characters": len(text), "summary": summaries[name]} for name, text in texts.items()
                 ],
                 "model": calls.model,
-                "usage": _told(calls.usage),
+                "usage": _told(usage),
             }
             async with finishing(self._pool, key) as borrowed:
                 await borrowed.execute(
                     "UPDATE analyses SET state = 'done', progress = 1, result = %s, finished_at = now() WHERE id = %s",
                     [Jsonb(result), identity],
                 )
-                payload = {"documents": len(texts), "model": calls.model, "usage": result["usage"]}
+                payload = {
+                    "documents": len(texts),
+                    "model": calls.model,
+                    "input_tokens": usage.input_tokens if usage else None,
+                    "output_tokens": usage.output_tokens if usage else None,
+                }
                 await events.record(borrowed, self._release, events.ANALYSED, identity, user_id, payload)
 
     async def _failed(self, borrowed: Connection, arguments: Arguments, problem: Problem) -> None:
