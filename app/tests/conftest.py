@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 from servers import PASSWORD, Model, Postgres, Redis
@@ -16,6 +17,10 @@ from work import SECRET, TOKEN, Receiver, Site
 DATABASE = "agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
 MODEL_SECONDS = 1
+
+# No property here is of how long something takes, and machines are slow at times.
+hypothesis.settings.register_profile("service", deadline=None)
+hypothesis.settings.load_profile("service")
 
 # Not as rich as it would be where rich is installed: that takes seconds, and services under test wait for it.
 structlog.configure(

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import Postgres, free_port
-from service import APP, database_environment, environment
+from service import agentctl, database_environment
 
 from agent_service.models.projection import project
 
@@ -68,7 +67,7 @@ def test_projection_says_how() -> None:
 
 
 @pytest.fixture
-def agentctl(postgres: Postgres, database: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def costs(postgres: Postgres, database: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     postgres.execute("DELETE FROM model_calls", database)
     rows = [
         ("2026-10-31 23:59:59Z", "hr", "m", "ana", 5, 5, "9"),
@@ -87,15 +86,12 @@ def agentctl(postgres: Postgres, database: str) -> Callable[..., "subprocess.Com
         )  # fmt: skip
 
     def run(*arguments: str, port: int = postgres.port) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "agent_service.cli", "costs", *arguments],
-            cwd=APP, env=environment(**database_environment(port, database)), capture_output=True, text=True,
-        )  # fmt: skip
+        return agentctl("costs", *arguments, **database_environment(port, database))
 
     return run
 
 
-Agentctl = Callable[..., "subprocess.CompletedProcess[str]"]
+Costs = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +103,8 @@ Agentctl = Callable[..., "subprocess.CompletedProcess[str]"]
         ("day", {"2026-11-01": "2.000001000001", "2026-11-30": "0.5"}),
     ],
 )
-def test_costs_of_a_month(agentctl: Agentctl, by: str, names: dict[str, str]) -> None:
-    result = agentctl("--month", "2026-11", "--by", by, "--json")
+def test_costs_of_a_month(costs: Costs, by: str, names: dict[str, str]) -> None:
+    result = costs("--month", "2026-11", "--by", by, "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["spent_usd"] == "2.500001000001"
@@ -116,17 +112,17 @@ def test_costs_of_a_month(agentctl: Agentctl, by: str, names: dict[str, str]) ->
     assert report["unpriced_calls"] == 1
 
 
-def test_costs_as_text_and_of_this_month(agentctl: Agentctl) -> None:
-    text = agentctl("--month", "2026-11").stdout
+def test_costs_as_text_and_of_this_month(costs: Costs) -> None:
+    text = costs("--month", "2026-11").stdout
     assert "2026-11: 2.5000 USD spent" in text
     assert "1 calls have no price" in text
-    this_month = json.loads(agentctl("--json").stdout)
+    this_month = json.loads(costs("--json").stdout)
     assert this_month["month"] == f"{datetime.now(UTC):%Y-%m}"
 
 
-def test_what_is_wrong_is_one_line(agentctl: Agentctl) -> None:
-    assert "'November' is no month; write it as 2026-11" in agentctl("--month", "November").stderr
-    lost = agentctl(port=free_port())
+def test_what_is_wrong_is_one_line(costs: Costs) -> None:
+    assert "'November' is no month; write it as 2026-11" in costs("--month", "November").stderr
+    lost = costs(port=free_port())
     assert lost.returncode == 1
     assert lost.stderr.startswith("The database cannot be used: connection failed")
     assert "Traceback" not in lost.stderr

@@ -79,7 +79,7 @@ def test_why_there_is_no_text() -> None:
     assert refusal(TEXT, b" \n") == "document-without-text"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from([TEXT, CSV]), st.binary(max_size=2000))
 def test_any_bytes_are_text_or_a_refusal(media_type: str, content: bytes) -> None:
     try:

@@ -206,7 +206,7 @@ def test_ipv6_is_counted_by_its_network(address: ipaddress.IPv6Address) -> None:
 # Limits
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     allowed=st.integers(0, 6),
     steps=st.lists(st.sampled_from(["take", "take", "take", "forget", "other"]), max_size=25),
@@ -244,7 +244,7 @@ def test_no_more_is_taken_than_allowed_whatever_redis_forgets(redis: Redis, allo
 
 
 @given(allowed=st.integers(0, 6), asked=st.integers(0, 12), subjects=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_alone_a_process_keeps_to_the_same_figure(allowed: int, asked: int, subjects: int) -> None:
     async def run() -> dict[str, list[Any]]:
         client = AsyncRedis(port=free_port(), retry=Retry(NoBackoff(), 0))

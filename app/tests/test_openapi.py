@@ -28,7 +28,7 @@ def whole(run: Callable[[dict[str, Any]], LocalService], base_settings: dict[str
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_documented(case: Case, whole: LocalService) -> None:
     case.call_and_validate(base_url=f"http://127.0.0.1:{whole.port}", headers={"Authorization": f"Bearer {KEY}"})
 

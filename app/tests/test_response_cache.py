@@ -1,7 +1,6 @@
 """Answers that are kept: for whom, for how long, and for what they count."""
 
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.tools import tool
 from redis import Redis as RedisClient
 from servers import PASSWORD, Model, Postgres, Redis
-from service import APP, Client, LocalService, environment
+from service import Client, LocalService, agentctl
 
 from agent_service.models.cache import fingerprint, reader
 from agent_service.models.turn import TurnCalls
@@ -164,11 +163,8 @@ def test_warming_from_a_file(
     questions.write_text("# What people ask\nWhat can you do?\n\nQuem és?\nQuem és?\n")
 
     def warm(**changes: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "agent_service.cli", "warm", str(questions), "--url", str(kept.base_url)],
-            cwd=APP, env=environment(**{"AGENT_RESPONSE_CACHE_SECONDS": "60", **changes}),
-            capture_output=True, text=True,
-        )  # fmt: skip
+        settings = {"AGENT_RESPONSE_CACHE_SECONDS": "60", **changes}
+        return agentctl("warm", str(questions), "--url", str(kept.base_url), **settings)
 
     assert warm().stdout == "2 answered, 0 kept already, 0 failed\n"
     assert warm().stdout == "0 answered, 2 kept already, 0 failed\n"

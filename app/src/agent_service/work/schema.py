@@ -1,10 +1,12 @@
 """The queue library's own schema: installed by a migration, compared with the code when a worker starts."""
 
 from importlib import resources
-
-from sqlalchemy import Connection as MigrationConnection
+from typing import TYPE_CHECKING
 
 from agent_service.memory.database import Connection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as MigrationConnection
 
 _SQL = "procrastinate.sql"
 _NEWEST = "SELECT migration FROM queue_schema"
@@ -20,7 +22,7 @@ def packaged() -> list[str]:
     return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
 
 
-def install_queue(connection: MigrationConnection) -> None:
+def install_queue(connection: "MigrationConnection") -> None:
     """Create the library's tables as its installed version wants them, and note which version that is.
 
     A newer version of the library needs a migration that runs the library's files after the noted one.
