@@ -202,7 +202,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def site(
     postgres: Postgres, redis: Redis, model: Model, model_settings: dict[str, Any], receiver: Receiver,
-    run: Callable[[dict[str, Any]], LocalService], directory: Path, tmp_path: Path,
+    run_briefly: Run, tmp_path: Path,
 ) -> Iterator[Site]:  # fmt: skip
     """A database of its own, so that no other test's jobs are in its queue."""
     name = f"site_{uuid.uuid4().hex[:12]}"
@@ -219,6 +219,6 @@ def site(
         "uaz_url": receiver.url,
         "uaz_token": TOKEN,
     }
-    made = Site(postgres, name, model, receiver, tmp_path, settings, run)
+    made = Site(postgres, name, model, receiver, tmp_path, settings, run_briefly)
     yield made
     made.stop()

@@ -112,11 +112,10 @@ class StatusResponse(BaseModel):
                         "required": ["file"],
                         "properties": {
                             "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                            "question": {"type": "string"},
-                            "user_id": {"type": "string"},
-                            "session_id": {"type": "string"},
+                            **UploadFields.model_json_schema()["properties"],
                         },
-                    }
+                    },
+                    "encoding": {"file": {"contentType": "text/plain, text/csv, application/pdf"}},
                 },
             },
         }
