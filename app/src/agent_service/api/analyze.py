@@ -26,10 +26,17 @@ KeyHeader = Annotated[SessionId | None, Header(alias="Idempotency-Key")]
 router = APIRouter(tags=["analyses"], responses=documented(404, 503))
 
 
+def _one_of(**kinds: str) -> list[Any]:
+    """What the validators below say of fields that exclude each other: for the document alone."""
+    return [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()]
+
+
 class DocumentBody(BaseModel):
     """A document: its text, or the URL it is at."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"oneOf": _one_of(text="string", url="string")}
+    )
 
     text: Text | None = None
     url: str | None = Field(default=None, max_length=2000)
@@ -48,7 +55,10 @@ class AnalyzeRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
-        json_schema_extra={"examples": [{"text": "Revenue 2025: 1.2 million", "question": "How much was earned?"}]},
+        json_schema_extra={
+            "oneOf": _one_of(text="string", url="string", documents="array"),
+            "examples": [{"text": "Revenue 2025: 1.2 million", "question": "How much was earned?"}],
+        },
     )
 
     text: Text | None = None
