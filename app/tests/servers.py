@@ -77,6 +77,8 @@ class Postgres:
             "ssl": "on",
             "fsync": "off",
             "shared_buffers": "'16MB'",
+            # The services of a whole run, most of which stay until its end.
+            "max_connections": 400,
         }
         with (self._data / "postgresql.conf").open("a") as configuration:
             configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
