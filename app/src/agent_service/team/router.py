@@ -29,12 +29,12 @@ _REQUEST = re.compile(
     r"\?|\b(?:please|(?:can|could|would|will) (?:you|we|i)|help (?:me|us)|how (?:do|can|should|would|much|many|to)"
     r"|what|which|should (?:i|we)|(?:i|we)(?: only)? (?:need|want)|(?:i'd|we'd|would) like|write|draft|prepare"
     r"|suggest|propose|explain|recommend|(?:give|show|tell) (?:me|us)|my (?:own )?(?:question|worry|problem)"
-    r"|the (?:problem|question)"
+    r"|the (?:problem|question|trouble|only thing)|(?:bothers|worries|keeps) me|^(?:but|still|however|only|even so|yet|now)"
     r"|ajud[ae]|por favor|como (?:eu |a gente )?(?:fac|pod|poss|dev)\w+|quero|queria|quer[ei]mos|gostaria"
     r"|precis[oa]\w*|(?:me )?(?:escrev|mont|sugir|prepar|expli|indi)\w+|qual|quais|quanto\w*|o problema|a questao"
-    r"|minha duvida)\b"
-    r"|请|帮|怎么|怎样|如何|想知道|想要|需要|能不能|可不可以|给我|问题是|什么|多少"
-    r"|주세요|[해써]\s?줘|싶|궁금|어떻게|까요|부탁|필요|문제는|알려|추천"
+    r"|minha duvida|me preocupa|^(?:mas|so que|porem|agora|mesmo assim))\b"
+    r"|请|帮|怎么|怎样|如何|想知道|想要|需要|能不能|可不可以|给我|问题是|什么|多少|^(?:但|不过|可是|只是)"
+    r"|주세요|[해써]\s?줘|싶|궁금|어떻게|까요|부탁|필요|문제는|알려|추천|^(?:하지만|그런데|그래도|다만)"
 )
 
 
