@@ -36,7 +36,7 @@ def parse(value: str) -> Keyword:
     if not matched:
         raise ValueError(f"{value!r} is no keyword: write word, stem*, several words or any of them with ^weight")
     text, weight = normalize(matched["text"]), float(matched["weight"] or 1)
-    if "+" in text:
+    if "+" in text or "|" in text:
         return Keyword((), "", weight, tuple(_side(side, value) for side in text.split("+")))
     words = tuple(word.replace("'", "") for word in _WORD_OF_KEYWORD.findall(text))
     pieces = _RUN.findall(text)

@@ -20,7 +20,7 @@ from agent_service.team.lexicon import Findings, Lexicon, Target, Targets
 CHARACTERS = 4000
 HEAD_START = 0.4
 LAST_ANSWERED = 1.2
-SURE = 0.55
+SURE = 0.6
 # How fast what is only told loses weight with the evidence in what is asked.
 ASIDE = 0.8
 
@@ -29,7 +29,8 @@ _REQUEST = re.compile(
     r"\?|\b(?:please|(?:can|could|would|will) (?:you|we|i)|help (?:me|us)|how (?:do|can|should|would|much|many|to)"
     r"|what|which|should (?:i|we)|(?:i|we)(?: only)? (?:need|want)|(?:i'd|we'd|would) like|write|draft|prepare"
     r"|suggest|propose|explain|recommend|(?:give|show|tell) (?:me|us)|my (?:own )?(?:question|worry|problem)"
-    r"|the (?:problem|question|trouble|only thing)|(?:bothers|worries|keeps) me|^(?:but|still|however|only|even so|yet|now)"
+    r"|the (?:problem|question|trouble|only thing)|(?:bothers|worries|keeps) me"
+    r"|^(?:but|still|however|only|even so|yet|now)"
     r"|ajud[ae]|por favor|como (?:eu |a gente )?(?:fac|pod|poss|dev)\w+|quero|queria|quer[ei]mos|gostaria"
     r"|precis[oa]\w*|(?:me )?(?:escrev|mont|sugir|prepar|expli|indi)\w+|qual|quais|quanto\w*|o problema|a questao"
     r"|minha duvida|me preocupa|^(?:mas|so que|porem|agora|mesmo assim))\b"
