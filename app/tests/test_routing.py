@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.team.definition import GENERAL, load_team
+from agent_service.team.definition import GENERAL, Team, load_team
 from agent_service.team.keywords import normalize, parse
 from agent_service.team.router import CHARACTERS, Router
 
@@ -15,6 +15,15 @@ FILES = sorted((Path(__file__).parent / "routing").glob("*.jsonl"))
 SHARE = 0.9
 
 ROUTER = Router(load_team())
+
+
+def team_of(**keywords: list[str]) -> Team:
+    """A team of the general assistant and of specialists with these keywords."""
+    described = {"description": "D", "prompt": "P"}
+    words = {GENERAL: [], **keywords}
+    return Team.model_validate(
+        {"specialists": [{"id": id, "name": id, "keywords": {"en": texts}, **described} for id, texts in words.items()]}
+    )
 
 
 def table(rows: list[dict[str, Any]], right: list[bool]) -> str:
@@ -80,6 +89,24 @@ def test_who_answered_last_has_a_head_start_and_no_more() -> None:
     assert ROUTER.route("xyzzy", last=GENERAL) == ROUTER.route("xyzzy")
 
 
+def test_sides_of_a_keyword_stand_together_in_one_sentence_in_any_order() -> None:
+    router = Router(team_of(marketing_sales=["guest*|visitor* + leave|left^2", "客人 + 离开^2"]))
+    assert router.route("The visitors look at the rooms and then left.").route.agent == "marketing_sales"
+    assert router.route("They leave, our guests.").route.agent == "marketing_sales"
+    assert router.route("离开的客人").route.agent == "marketing_sales"
+    assert not router.route("Our guests are happy. We leave at noon.").known
+    assert not router.route("The visitors stay.").known
+
+
+def test_what_is_asked_counts_more_than_what_is_told() -> None:
+    router = Router(team_of(hr=["vacancy^2", "candidate^2"], cashflow=["invoice^2"]))
+    told, asked = "We filled a vacancy with a candidate", "Which invoice is open?"
+    assert router.route(f"{told}. {asked}").route.agent == "cashflow"
+    assert router.route(f"{asked} {told}.").route.agent == "cashflow"
+    assert router.route(f"{told}, and an invoice is open.").route.agent == "hr"
+    assert router.route(f"{told}. What now?").route.agent == "hr"
+
+
 @given(st.text(max_size=300), st.sampled_from([None, "hr", GENERAL, "gone"]))
 def test_any_text_has_a_route(message: str, last: str | None) -> None:
     verdict = ROUTER.route(message, last)
@@ -93,7 +120,9 @@ def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
 
 
-@pytest.mark.parametrize("keyword", ["", "*", "^2", "cash^", "cash^x", "现金 cash", "cash^2^3", "!"])
+@pytest.mark.parametrize(
+    "keyword", ["", "*", "^2", "cash^", "cash^x", "现金 cash", "cash^2^3", "!", "a +", "a b + c", "a|"]
+)
 def test_what_is_no_keyword_is_refused(keyword: str) -> None:
     with pytest.raises(ValueError):
         parse(keyword)

@@ -1,7 +1,8 @@
 """What a keyword of team.yml means, and how text is written before keywords are looked for.
 
 `budget` is the word and its plural, `forecast*` every word that begins so, `cash flow` these words in this order with
-nothing but ignored words between them, `招聘` or `채용` these characters anywhere; `^2` behind it counts double.
+nothing but ignored words between them, `招聘` or `채용` these characters anywhere, `guest*|visitor* + leave|left` one
+of either side anywhere in one sentence; `^2` behind it counts double.
 """
 
 import re
@@ -21,11 +22,12 @@ _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "`": "'"})
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """Words (each with `*` where it is a stem), or a piece of a script without spaces."""
+    """Words (each with `*` where it is a stem), a piece of a script without spaces, or sides that stand together."""
 
     words: tuple[str, ...]
     piece: str
     weight: float
+    sides: tuple[tuple[str, ...], ...] = ()
 
 
 @cache
@@ -34,11 +36,20 @@ def parse(value: str) -> Keyword:
     if not matched:
         raise ValueError(f"{value!r} is no keyword: write word, stem*, several words or any of them with ^weight")
     text, weight = normalize(matched["text"]), float(matched["weight"] or 1)
+    if "+" in text or "|" in text:
+        return Keyword((), "", weight, tuple(_side(side, value) for side in text.split("+")))
     words = tuple(word.replace("'", "") for word in _WORD_OF_KEYWORD.findall(text))
     pieces = _RUN.findall(text)
     if bool(words) == bool(pieces) or len(pieces) > 1:
         raise ValueError(f"{value!r} is no keyword: it must have words, or one piece of Chinese or Korean")
     return Keyword(words, "".join(pieces[0].split()) if pieces else "", weight)
+
+
+def _side(side: str, value: str) -> tuple[str, ...]:
+    alternatives = [parse(alternative) for alternative in side.split("|")]
+    if any(len(alternative.words) > 1 for alternative in alternatives):
+        raise ValueError(f"{value!r} is no keyword: beside + and | are single words, stems or pieces")
+    return tuple(alternative.piece or alternative.words[0] for alternative in alternatives)
 
 
 def normalize(text: str) -> str:

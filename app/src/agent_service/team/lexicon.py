@@ -13,10 +13,12 @@ FOREIGN = 0.4
 
 Target = tuple[str, str | None]
 Targets = dict[str, dict[str | None, float]]
-# The words or the piece of a keyword, what they tell, and how surely they are meant.
-Keyed = tuple[str, ...] | str
+Sides = tuple[tuple[str, ...], ...]
+# The words, the piece or the sides of a keyword, what they tell, and how surely they are meant.
+Keyed = tuple[str, ...] | str | Sides
 Found = tuple[Keyed, Targets, float]
-_Key = tuple[tuple[str, ...], str]
+Findings = dict[Keyed, tuple[Targets, float]]
+_Key = tuple[tuple[str, ...], str, Sides]
 _Use = tuple[str, str | None, float]
 
 
@@ -42,7 +44,7 @@ class Lexicon:
             for name, keywords in owned:
                 for language, texts in keywords.items():
                     for keyword in map(parse, texts):
-                        key = self._bare(keyword), keyword.piece
+                        key = self._bare(keyword), keyword.piece, keyword.sides
                         use = specialist.id, name, keyword.weight
                         uses[key] = (*(other for other in uses.get(key, ()) if other[:2] != use[:2]), use)
                         if language not in languages.get(key, ()):
@@ -50,20 +52,26 @@ class Lexicon:
         self._words: dict[str, list[_Entry]] = defaultdict(list)
         self._stems: dict[str, list[_Entry]] = defaultdict(list)
         self._pieces: dict[str, Targets] = {}
+        self._together = _Together()
         # Thousands of keywords tell only some hundred different things.
         shared: dict[tuple[_Use, ...], Targets] = {}
-        for (words, piece), used in uses.items():
+        for key, used in uses.items():
+            words, piece, sides = key
             targets = shared[used] = shared.get(used) or _targets(used)
-            if piece:
+            if sides:
+                self._together.add(sides, targets)
+            elif piece:
                 self._pieces[piece] = targets
             else:
                 begin = self._stems if words[0].endswith("*") else self._words
-                entry = _Entry(words, len("".join(words)), targets, languages[words, piece])
+                entry = _Entry(words, len("".join(words)), targets, languages[key])
                 begin[words[0].removesuffix("*")].append(entry)
         self._longest_piece = max(map(len, self._pieces), default=0)
+        self._beginning = lru_cache(maxsize=8192)(self._entries_of)
         vocabulary: dict[str, set[str]] = defaultdict(set)
-        for (words, piece), written in languages.items():
+        for (words, piece, sides), written in languages.items():
             for language in written:
+                vocabulary[language].update(part for side in sides for part in side if part.rstrip("*").isascii())
                 if words or _is_hangul(piece):
                     vocabulary[language].update(words or (piece + "*",))
         common = self._common(team)
@@ -79,23 +87,28 @@ class Lexicon:
         lists = (*team.common_words.values(), *team.ignored_words.values())
         return {word for words in lists for text in words for word in words_of(normalize(text))}
 
-    def find(self, text: str) -> list[tuple[Targets, float]]:
-        """Each keyword of a text once, with a factor for how surely it is meant."""
-        found: dict[Keyed, tuple[Targets, float]] = {}
-        for keyword, targets, factor in (*self._find_words(words_of(text)), *self._find_pieces(text)):
-            if keyword not in found or found[keyword][1] < factor:
-                found[keyword] = targets, factor
-        return list(found.values())
+    def find(self, sentences: list[str]) -> list[Findings]:
+        """The keywords of each sentence of a text, with a factor for how surely each is meant."""
+        split = [words_of(text) for text in sentences]
+        language = self._language([word for words in split for word in words])
+        every = []
+        for words, text in zip(split, sentences, strict=True):
+            read = [self._read(word, language) for word in words]
+            found: Findings = {}
+            here = (*self._find_words(read, language), *self._find_pieces(text), *self._together.find(read, text))
+            for keyword, targets, factor in here:
+                if keyword not in found or found[keyword][1] < factor:
+                    found[keyword] = targets, factor
+            every.append(found)
+        return every
 
     def _bare(self, keyword: Keyword) -> tuple[str, ...]:
         """Without ignored words, unless only one would be left: "how are you" is not every "how"."""
         bare = tuple(word for word in keyword.words if word not in self._ignored)
         return bare if len(bare) > 1 else keyword.words
 
-    def _find_words(self, text: list[str]) -> list[Found]:
+    def _find_words(self, read: list[tuple[str, float]], language: str | None) -> list[Found]:
         found: list[Found] = []
-        language = self._language(text)
-        read = [self._read(word, language) for word in text]
         position = 0
         while position < len(read):
             best = self._longest(read, position)
@@ -137,13 +150,17 @@ class Lexicon:
         word = read[position][0]
         best: tuple[int, _Entry] | None = None
         longest = (0, 0)
-        entries = [self._words.get(form, ()) for form in _forms(word)]
-        entries += [self._stems.get(word[:length], ()) for length in range(2, len(word) + 1)]
-        for entry in (entry for some in entries for entry in some):
+        for entry in self._beginning(word):
             end = self._end(entry.words, read, position) if len(entry.words) > 1 else position + 1
             if end and (end, entry.length) > longest:
                 longest, best = (end, entry.length), (end, entry)
         return best
+
+    def _entries_of(self, word: str) -> tuple[_Entry, ...]:
+        """The keywords that begin with a word."""
+        some = [self._words.get(form, ()) for form in _forms(word)]
+        some += [self._stems.get(word[:length], ()) for length in range(2, len(word) + 1)]
+        return tuple(entry for entries in some for entry in entries)
 
     def _end(self, words: tuple[str, ...], read: list[tuple[str, float]], position: int) -> int:
         """The position behind these words, with nothing but ignored ones between them; 0 where they do not follow."""
@@ -199,6 +216,50 @@ class Lexicon:
                     found.append((piece, self._pieces[piece], MISSPELT))
             at += len(part)
         return found
+
+
+class _Together:
+    """Keywords whose sides stand anywhere in one sentence."""
+
+    def __init__(self) -> None:
+        self._keywords: list[tuple[Sides, Targets]] = []
+        self._whole: list[int] = []
+        # Of each word, stem and piece: the keywords, by number, and the sides it belongs to, as bits.
+        self._words: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._stems: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._pieces: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._longest_piece = 0
+        self._of_word = lru_cache(maxsize=8192)(self._places_of_word)
+
+    def add(self, sides: Sides, targets: Targets) -> None:
+        for number, side in enumerate(sides):
+            for part in side:
+                if not part.rstrip("*").isascii():
+                    places = self._pieces
+                    self._longest_piece = max(self._longest_piece, len(part))
+                else:
+                    places = self._stems if part.endswith("*") else self._words
+                places[part.removesuffix("*")].append((len(self._keywords), 1 << number))
+        self._keywords.append((sides, targets))
+        self._whole.append((1 << len(sides)) - 1)
+
+    def find(self, read: list[tuple[str, float]], text: str) -> list[Found]:
+        seen: dict[int, int] = defaultdict(int)
+        for word, _ in read:
+            for keyword, side in self._of_word(word):
+                seen[keyword] |= side
+        joined = "".join("".join(runs_of(text)).split())
+        for start in range(len(joined)):
+            for end in range(start + 1, min(len(joined), start + self._longest_piece) + 1):
+                for keyword, side in self._pieces.get(joined[start:end], ()):
+                    seen[keyword] |= side
+        whole = [self._keywords[number] for number, sides in seen.items() if sides == self._whole[number]]
+        return [(sides, targets, 1) for sides, targets in whole]
+
+    def _places_of_word(self, word: str) -> tuple[tuple[int, int], ...]:
+        found = [place for form in _forms(word) for place in self._words.get(form, ())]
+        found += [place for length in range(2, len(word) + 1) for place in self._stems.get(word[:length], ())]
+        return tuple(found)
 
 
 def _targets(uses: tuple[_Use, ...]) -> Targets:
