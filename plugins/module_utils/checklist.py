@@ -31,7 +31,7 @@ class Item:
 class Seen:
     """What a deploy knows before it begins. `secrets` tells of each whether it has a value, `disks` free MB by host,
     `stored` which releases the edge keeps, `changes` what of each host's slot that serves would be another, `backups`
-    what the backup host remembers, which only a deploy that changes the database asks: by its name, null where it did
+    what the backup host remembers, which only a deploy that makes a restore point asks: by its name, null where it did
     not answer.
     """
 
@@ -147,7 +147,7 @@ def certificate(days: int | None) -> Item:
 
 def backup(asked: Mapping[str, Mapping[str, Any] | None]) -> Item:
     if not asked:
-        return Item(OK, "backup", "not asked, for no migration is new: ansible-playbook playbooks/status.yml shows it")
+        return Item(OK, "backup", "not asked, for no restore point is made: playbooks/status.yml shows it")
     host, seen = next(iter(asked.items()))
     if seen is None:
         return Item(MISSING, "backup", f"{host}, which keeps them, did not say how old it is")

@@ -1,6 +1,6 @@
 """Backups of a database of 2 GB beside what else one would type, and the minutes from a data host that is gone.
 
-make bench ONLY=backup      MEGABYTES=500 for a smaller database
+make bench ONLY=backup      MEGABYTES=500 for a smaller database, SUITE=bookworm for both ends on Debian 12
 
 All in one run on the same hosts, in turn where two are compared: a full backup and `pg_basebackup | zstd -3 -T2`, a
 restore and `pg_restore -j2` of a dump of the same database. A backup's seconds are those of pgBackRest; what is read
@@ -9,7 +9,6 @@ back and counted afterwards is only in those of the playbook. The text is half n
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -19,13 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import yaml
 from common import TOP, Fleet, Result, copy_inventory, lab, row_of, table
-from support.backups import BACKUP, DATA, serves, under_way, waiting, words
+from support.backups import BACKUP, DATA, elsewhere, serves, under_way, waiting, words
 from support.deploys import until
+from support.fleet import Groups, change_hosts
 
 NETWORK = "10.84.0.0/24"
 MEGABYTES = int(os.environ.get("MEGABYTES", "2000"))
+SUITE = os.environ.get("SUITE", "trixie")
+DEBIAN = {"bookworm": 12, "trixie": 13}[SUITE]
 # A row with its head and its part of the index.
 ROW_BYTES = 258
 TIMES = 2
@@ -54,11 +55,13 @@ echo $(date +%s.%N) $begin
 
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    with lab("backup", NETWORK, agent_model_key="", postgres_extra_hba=HBA) as fleet:
+    inventory = copy_inventory(TOP / "inventories/lab", directory / "lab")
+    change_hosts(inventory, on_suite)
+    with lab("backup", NETWORK, inventory, agent_model_key="", postgres_extra_hba=HBA) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         prepare(fleet)
-        table(f"{MEGABYTES / 1000:.3g} GB, Debian 13", "seconds", "beside it", "", "limit")
+        table(f"{MEGABYTES / 1000:.3g} GB, Debian {DEBIAN}", "seconds", "beside it", "", "limit")
         full = backups(fleet)
         difference(fleet, full)
         restores(fleet)
@@ -142,7 +145,7 @@ def watched(fleet: Fleet, host: str, pattern: str, act: Callable[[], Result]) ->
 
 def lost(fleet: Fleet, directory: Path) -> None:
     """From the data host's end to an answer, by site.yml and restore.yml on a bare host of another name."""
-    inventory = elsewhere(fleet, directory)
+    inventory = elsewhere(fleet, directory / "elsewhere", NEW)
     until(lambda: not under_way(fleet), "the end of the backup after a restore", 900)
     fleet.forget(DATA)
     began, seconds = time.monotonic(), {}
@@ -160,17 +163,12 @@ def lost(fleet: Fleet, directory: Path) -> None:
     row_of("data host lost to the first answered chat", f"{whole:.0f}", "", parts, "")
 
 
-def elsewhere(fleet: Fleet, directory: Path) -> Path:
-    """The lab's inventory with another data host."""
-    inventory = copy_inventory(TOP / "inventories/lab", directory / "elsewhere")
-    hosts = inventory / "hosts.yml"
-    groups = yaml.safe_load(hosts.read_text())["all"]["children"]["machines"]["children"]
+def on_suite(groups: Groups) -> None:
+    """Backups want the same Debian release on both ends."""
     for group in groups.values():
-        if DATA in group["hosts"]:
-            known = group["hosts"].pop(DATA)
-            group["hosts"][NEW] = {"lab_suite": "trixie", "ansible_host": fleet.address(NEW)} if known else None
-    hosts.write_text(json.dumps({"all": {"children": {"machines": {"children": groups}}}}))
-    return inventory
+        for host in (DATA, BACKUP):
+            if known := group["hosts"].get(host):
+                known["lab_suite"] = SUITE
 
 
 def as_postgres(fleet: Fleet, command: str, stdin: str | None = None) -> float:

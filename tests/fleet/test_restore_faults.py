@@ -20,6 +20,7 @@ from support.backups import (
     DATA,
     LATE,
     MOMENT,
+    NOISE,
     REPOSITORY,
     SETTINGS,
     Kept,
@@ -27,6 +28,7 @@ from support.backups import (
     archived,
     away,
     caught,
+    elsewhere,
     fill,
     flipped,
     kept_while_written,
@@ -158,6 +160,7 @@ def test_a_wrong_key_is_named_by_all_that_need_it(fleet: Fleet, kept: Kept) -> N
         assert restored(fleet) == before
         assert serves(fleet)
     fleet.playbook("backup").ok()
+    fleet.playbook("drill").ok()
 
 
 def test_a_key_that_is_not_the_repositorys_is_refused_by_site(fleet: Fleet, kept: Kept) -> None:
@@ -177,7 +180,7 @@ def test_a_full_repository_is_refused_and_stops_no_database(fleet: Fleet, kept: 
         assert run.returncode == 2, run.stdout
         assert REPOSITORY in run.stdout, run.stdout
         before = restored(fleet)
-        fleet.sql(f"{LATE} SELECT pg_switch_wal();")
+        fleet.sql(f"{LATE} {NOISE} SELECT pg_switch_wal();")
         until(lambda: waiting(fleet) > 0, "a file of the log that waits")
         seen = metrics(fleet)
         assert seen["agentfleet_backup_repository_free_bytes"] < 1 << 20
@@ -302,17 +305,9 @@ def test_a_newer_postgresql_is_named_and_keeps_what_it_has(fleet: Fleet, tmp_pat
 
 
 @pytest.fixture
-def elsewhere(fleet: Fleet, tmp_path: Path) -> Iterator[Path]:
+def moved(fleet: Fleet, tmp_path: Path) -> Iterator[Path]:
     """The lab's inventory with another data host, which is bare; the fleet moves back to its own afterwards."""
-    inventory = copy_inventory(fleet.inventory, tmp_path / "elsewhere")
-    hosts = inventory / "hosts.yml"
-    groups = yaml.safe_load(hosts.read_text())["all"]["children"]["machines"]["children"]
-    bare = {"lab_suite": "trixie", "ansible_host": fleet.address(NEW)}
-    for group in groups.values():
-        if DATA in group["hosts"]:
-            known = group["hosts"].pop(DATA)
-            group["hosts"][NEW] = bare if known else None
-    hosts.write_text(yaml.safe_dump({"all": {"children": {"machines": {"children": groups}}}}, sort_keys=False))
+    inventory = elsewhere(fleet, tmp_path / "elsewhere", NEW)
     fleet.forget(NEW)
     yield inventory
     fleet.forget(NEW, DATA)
@@ -322,9 +317,7 @@ def elsewhere(fleet: Fleet, tmp_path: Path) -> Iterator[Path]:
     fleet.playbook("backup").ok()
 
 
-def test_a_data_host_that_is_gone_is_replaced_by_one_of_another_name(
-    fleet: Fleet, elsewhere: Path, tmp_path: Path
-) -> None:
+def test_a_data_host_that_is_gone_is_replaced_by_one_of_another_name(fleet: Fleet, moved: Path, tmp_path: Path) -> None:
     """Last, for it is the longest way back. Rows come for longer than the log may wait to be archived."""
     fleet.playbook("backup").ok()
     with rows_on(fleet, tmp_path / "rows") as rows:
@@ -333,9 +326,9 @@ def test_a_data_host_that_is_gone_is_replaced_by_one_of_another_name(
             rows.wait_for(100)
         fleet.forget(DATA)
     commits = rows.commits
-    fleet.board(elsewhere, NEW)
-    fleet.playbook("site", inventory=elsewhere).ok()
-    run = restore(fleet, "latest", inventory=elsewhere).ok()
+    fleet.board(moved, NEW)
+    fleet.playbook("site", inventory=moved).ok()
+    run = restore(fleet, "latest", inventory=moved).ok()
     there = restored(fleet, NEW)
     assert age_of_loss(commits, there) <= ARCHIVE_TIMEOUT + 5
     assert strangers(commits, rows.under_way, there) == []
@@ -345,4 +338,4 @@ def test_a_data_host_that_is_gone_is_replaced_by_one_of_another_name(
     assert there >= {commit.number for commit in commits if lost and commit.acknowledged < lost[0].sent}
     told = [datetime.fromisoformat(f"{moment}:00").timestamp() for moment in MOMENT.findall(run.stdout)]
     assert any(abs(moment - (lost[0] if lost else commits[-1]).acknowledged) < 5 for moment in told), run.stdout
-    fleet.playbook("backup", inventory=elsewhere).ok()
+    fleet.playbook("backup", inventory=moved).ok()

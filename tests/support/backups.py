@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .deploys import started, until
 from .disks import SmallDisk, mounting
-from .fleet import Fleet, Result
+from .fleet import Fleet, Groups, Result, change_hosts, copy_inventory
 from .rows import TABLE, Commit, rows_on
 
 DATA, BACKUP = "data1", "ops1"
@@ -51,6 +51,9 @@ until ! pgrep --runstates T -f '{pattern}' >/dev/null; do
     sleep 0.05
 done
 """
+
+# What the log has of it does not fit into the last block of a disk, for it cannot be compressed.
+NOISE = "SELECT pg_logical_emit_message(false, '', string_agg(md5(random()::text), '')) FROM generate_series(1, 9000);"
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,20 @@ def caught(fleet: Fleet, playbook: str, options: list[str], host: str, pattern: 
         run.terminate()
         raise AssertionError(f"nothing like {pattern} on {host}:\n{run.communicate()[0][-6000:]}")
     return Caught(fleet, run, host, pattern)
+
+
+def elsewhere(fleet: Fleet, target: Path, new: str) -> Path:
+    """A copy of the fleet's inventory with NEW, which is bare, as its data host."""
+
+    def move(groups: Groups) -> None:
+        for group in groups.values():
+            if DATA in group["hosts"]:
+                known = group["hosts"].pop(DATA)
+                group["hosts"][new] = {**known, "ansible_host": fleet.address(new)} if known else None
+
+    copy_inventory(fleet.inventory, target)
+    change_hosts(target, move)
+    return target
 
 
 def under_way(fleet: Fleet) -> bool:

@@ -8,17 +8,20 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from ansible_collections.agentfleet.vm.plugins.module_utils import lab as labs
 
 TOP = Path(__file__).resolve().parents[2]
 BIN = TOP / ".venv/bin"
+# Hosts by group, as an inventory has them.
+Groups = dict[str, Any]
 # The last number of a host's address; from 51 on they are boarders, which tests boot beside the lab's own.
 LAST = {
     **{"edge1": 11, "agent1": 21, "agent2": 22, "agent3": 23, "data1": 31, "ops1": 41},
@@ -190,7 +193,7 @@ class Fleet:
 
     def sql(self, statement: str) -> str:
         """The database's answer, as its own superuser sees it: unaligned, without headings."""
-        command = f"runuser -u postgres -- psql -X -A -t -v ON_ERROR_STOP=1 -d {self.service}"
+        command = f"cd / && runuser -u postgres -- psql -X -A -t -v ON_ERROR_STOP=1 -d {self.service}"
         return self.on("data1", command, stdin=statement).ok().stdout.strip()
 
     service: str = "agent"
@@ -201,3 +204,11 @@ def copy_inventory(source: Path, target: Path) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("credentials"))
     (target / "credentials").symlink_to(source / "credentials")
     return target
+
+
+def change_hosts(inventory: Path, change: Callable[[Groups], None]) -> None:
+    """Rewrite which hosts a copy has, by group."""
+    hosts = inventory / "hosts.yml"
+    known = yaml.safe_load(hosts.read_text())
+    change(known["all"]["children"]["machines"]["children"])
+    hosts.write_text(yaml.safe_dump(known, sort_keys=False))

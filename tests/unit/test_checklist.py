@@ -77,7 +77,7 @@ def backed_up(**more: Any) -> Seen:
         (replace(SEEN, certificate_days=13), "certificate", WARNING, "13 days left"),
         (replace(SEEN, certificate_days=-2), "certificate", MISSING, "ended 2 days ago"),
         (replace(SEEN, certificate_days=None), "certificate", MISSING, "shows none"),
-        (SEEN, "backup", OK, "not asked, for no migration is new"),
+        (SEEN, "backup", OK, "not asked, for no restore point is made"),
         (replace(SEEN, backups={"ops1": None}), "backup", MISSING, "ops1, which keeps them, did not say"),
         (replace(SEEN, backups={"ops1": {"now": NOW}}), "backup", MISSING, "of PostgreSQL none yet"),
         (replace(SEEN, backups={"ops1": BACKED_UP}), "backup", OK, "postgres 3 h ago, redis 4 h ago"),

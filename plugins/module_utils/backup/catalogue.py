@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,12 @@ class Target:
     # The moment in seconds since 1970 that it ends at, as far as it is known.
     until: float | None
     words: str
+
+
+def read(text: str, stanza: str) -> Catalogue:
+    """From what `pgbackrest info --output=json` wrote."""
+    # What a wrong key makes of a file is quoted in it as it is, control characters among it.
+    return parse(json.loads(text, strict=False), stanza)
 
 
 def parse(raw: Sequence[Mapping[str, Any]], stanza: str) -> Catalogue:

@@ -50,13 +50,15 @@ def differences(wanted: Manifest, found: Counts) -> list[str]:
     return lines
 
 
-def still(before: str, after: str) -> bool:
-    """Whether nothing was under way between two snapshots, as pg_current_snapshot() writes them (xmin:xmax:list).
+def still(earlier: int, snapshot: str, later: int) -> bool:
+    """Whether nothing was under way at a point in the log: EARLIER is a transaction that was over before the SNAPSHOT,
+    as pg_current_snapshot() writes it (xmin:xmax:list), LATER one that began after the point.
 
-    Only then is what the first one sees exactly what the log has at a point made between them.
+    Only then is what the snapshot sees exactly what the log has at the point. It alone does not tell, for it leaves out
+    what began after the last transaction that is over: that may be in the log before the point, and not yet be seen.
     """
-    xmin, xmax, running = before.split(":")
-    return xmin == xmax and not running and before == after
+    xmin, xmax, running = snapshot.split(":")
+    return int(xmin) == int(xmax) == earlier + 1 == later and not running
 
 
 def summary(wanted: Manifest, lines: Sequence[str]) -> str:

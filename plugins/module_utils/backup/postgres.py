@@ -65,7 +65,7 @@ class AnotherCluster(BackupError):
 
 def backups() -> Catalogue:
     """The backups that the repository has."""
-    return catalogue.parse(json.loads(ask("info", "--output=json")), STANZA)
+    return catalogue.read(ask("info", "--output=json"), STANZA)
 
 
 def observe() -> tuple[Catalogue, wal.Archive]:

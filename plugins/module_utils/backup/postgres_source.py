@@ -118,12 +118,17 @@ def restore_point(port: int, name: str) -> dict[str, Any]:
     return {"name": name, "at": at, "lsn": place, "timeline": int(timeline)}
 
 
+def transaction(connection: Any) -> int:
+    """The number of a transaction that begins and ends here."""
+    return int(ask(connection, "SELECT pg_current_xact_id()::text")[0][0])
+
+
 def archive_now(connection: Any) -> None:
     """Have all of the log so far archived.
 
     A transaction is ended in it first: a moment before it can only be gone back to where one after it is there.
     """
-    ask(connection, "SELECT pg_current_xact_id()")
+    transaction(connection)
     segment = str(ask(connection, "SELECT pg_walfile_name(pg_switch_wal())")[0][0])
     ends = time.monotonic() + ARCHIVE_SECONDS
     while time.monotonic() < ends:
@@ -149,11 +154,12 @@ def manifest(port: int, name: str) -> dict[str, Any]:
             for connection in connections.values():
                 connection.rollback()
                 connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            earlier = transaction(control)
             seen = [ask(one, "SELECT pg_current_snapshot()::text")[0][0] for one in connections.values()]
             place = ask(control, "SELECT pg_create_restore_point(%s)::text", point)[0][0]
             at = time.time()
-            after = str(ask(control, "SELECT pg_current_snapshot()::text")[0][0])
-            exact = all(still(str(before), after) for before in seen)
+            later = transaction(control)
+            exact = all(still(earlier, str(snapshot), later) for snapshot in seen)
             if exact:
                 break
         found = {database: counts(connection) for database, connection in connections.items()}

@@ -53,6 +53,20 @@ def test_a_host_that_was_not_asked_keeps_the_key_that_is_known() -> None:
     assert text == "10.0.0.31 ssh-ed25519 AAAAC3Nza\n[10.0.0.21]:2222 ssh-ed25519 AAAAkept\n"
 
 
+def other_end(asked: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """What the other end's key has run here: a program that tells its words and how nice it is."""
+    fake = directory / "pgbackrest"
+    fake.write_text('#!/bin/sh\necho ran "$@"\nnice\n')
+    fake.chmod(0o755)
+    return subprocess.run(
+        [TOP / "roles/backup/files/only-pgbackrest"],
+        env={"PATH": f"{directory}:/usr/bin:/bin", "SSH_ORIGINAL_COMMAND": asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "runs"),
     [
@@ -66,17 +80,17 @@ def test_a_host_that_was_not_asked_keeps_the_key_that_is_known() -> None:
     ],
 )
 def test_the_other_ends_key_runs_pgbackrest_alone(asked: str, runs: bool, tmp_path: Path) -> None:
-    fake = tmp_path / "pgbackrest"
-    fake.write_text('#!/bin/sh\necho ran "$@"\n')
-    fake.chmod(0o755)
-    done = subprocess.run(
-        [TOP / "roles/backup/files/only-pgbackrest"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SSH_ORIGINAL_COMMAND": asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = other_end(asked, tmp_path)
     assert (done.returncode == 0, done.stdout.startswith("ran ")) == (runs, runs)
+
+
+@pytest.mark.parametrize(
+    ("asked", "niceness"), [("backup:local", 10), ("backup:remote", 10), ("archive-get:remote", 0)]
+)
+def test_a_backup_gives_way_to_the_service_and_recovery_does_not(asked: str, niceness: int, tmp_path: Path) -> None:
+    done = other_end(f"pgbackrest --stanza=agentfleet {asked}", tmp_path)
+    # 19 is the most that there is.
+    assert int(done.stdout.split()[-1]) == min(os.nice(0) + niceness, 19)
 
 
 def test_figures_are_what_prometheus_reads() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -116,9 +117,10 @@ def entry(code: int, message: str) -> dict[str, object]:
 
 
 def test_another_key_is_named() -> None:
-    told = {**entry(99, "other"), "repo": [{"status": {"code": 99, "message": "[FormatError] unable to load info"}}]}
+    told = {**entry(99, "other"), "repo": [{"status": {"code": 99, "message": "[FormatError] got 'GARBAGE' instead"}}]}
+    text = json.dumps([told]).replace("GARBAGE", "\x02\x1fq\ufffd")
     with pytest.raises(BackupError, match="backup_key is not the one"):
-        catalogues.parse([told], "agentfleet")
+        catalogues.read(text, "agentfleet")
 
 
 def test_a_stanza_without_a_backup_is_empty() -> None:
