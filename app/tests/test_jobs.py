@@ -131,6 +131,20 @@ def test_a_canary_and_its_revert_each_job_once_by_code_that_knows_it(site: Site)
     assert site.rows("SELECT handed_to FROM job_releases WHERE release = 'new'") == [(None,)]
 
 
+def test_what_a_lost_release_left_is_taken_by_code_that_knows_it(site: Site) -> None:
+    lost, alive = site.api("lost"), site.api("alive")
+    site.rows("INSERT INTO job_releases (release, seen_at) VALUES ('lost', now()), ('alive', 'infinity')")
+    [[unknown]] = site.rows("SELECT enqueue_job_v1('k', 'lost', 'shout', '{}', NULL)")
+    analyse(alive)
+    tasks = analyse(lost, 2)
+    site.worker("r1", job_orphaned_seconds=4)
+    for task in tasks:
+        assert finished(lost, task, 60)["state"] == "done"
+    # Neither what it does not know, nor what belongs to a release whose workers are heard of.
+    assert site.rows("SELECT id, queue_name FROM procrastinate_jobs ORDER BY queue_name DESC")[0] == (unknown, "lost")
+    assert site.count("procrastinate_jobs WHERE queue_name = 'alive'") == 1
+
+
 def test_a_hand_over_to_code_that_does_not_know_the_task_moves_nothing(site: Site) -> None:
     api = site.api("new")
     analyse(api, 2)

@@ -23,6 +23,7 @@ from agent_service.work.analysis import Analyses
 from agent_service.work.events import Consumer
 from agent_service.work.fetch import Fetcher
 from agent_service.work.figures import Figures
+from agent_service.work.housekeeping import Housekeeping
 from agent_service.work.messages import answering
 from agent_service.work.outbox import Destination, Sender
 from agent_service.work.retention import clean
@@ -116,17 +117,10 @@ def _routines(
         while await events.dispatch(pool, settings.release, consumers) == events.BATCH:
             pass
 
-    async def housekeeping() -> None:
-        async with connection(pool) as borrowed:
-            await releases.beat(borrowed, settings.release)
-        await runner.rescue()
-        async with connection(pool) as borrowed:
-            await releases.follow(borrowed)
-
     for number in range(SENDERS if sender.kinds else 0):
         yield f"send-{number}", send, OUTBOX_SECONDS
     yield "dispatch", dispatch, DISPATCH_SECONDS
-    yield "housekeeping", housekeeping, BEAT_SECONDS
+    yield "housekeeping", Housekeeping(settings, pool, runner).step, BEAT_SECONDS
     yield "figures", Figures(pool, settings.release, metrics).refresh, FIGURES_SECONDS
     yield "clean", partial(clean, pool, settings), CLEAN_SECONDS
 

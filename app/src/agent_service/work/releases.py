@@ -34,6 +34,23 @@ UPDATE events SET release = source.handed_to FROM job_releases AS source
 WHERE events.release = source.release AND events.dispatched_at IS NULL AND source.handed_to IS NOT NULL
 """
 
+_HAS_WORKERS = """
+SELECT release FROM job_releases WHERE seen_at > now() - make_interval(secs => %(seconds)s)
+"""
+
+# What was just queued may be ahead of its release's first worker.
+_ADOPT_JOBS = f"""
+UPDATE procrastinate_jobs AS job SET queue_name = %(release)s
+FROM job_keys AS key
+WHERE key.key = job.queueing_lock AND key.queued_at < now() - make_interval(secs => %(seconds)s)
+    AND job.status = 'todo' AND job.task_name = ANY (%(tasks)s::text[]) AND job.queue_name NOT IN ({_HAS_WORKERS})
+"""
+
+_ADOPT_EVENTS = f"""
+UPDATE events SET release = %(release)s
+WHERE dispatched_at IS NULL AND at < now() - make_interval(secs => %(seconds)s) AND release NOT IN ({_HAS_WORKERS})
+"""
+
 
 class HandOverError(Exception):
     """The hand-over was refused and nothing was moved, in one line."""
@@ -60,6 +77,14 @@ async def follow(borrowed: Connection) -> int:
     moved = await borrowed.execute(_FOLLOW_JOBS)
     await borrowed.execute(_FOLLOW_EVENTS)
     return moved.rowcount
+
+
+async def adopt(borrowed: Connection, release: str, tasks: Sequence[str], seconds: float) -> int:
+    """Take what waits for releases of which no worker was heard of for so long, as far as this one knows the tasks."""
+    values = {"release": release, "tasks": list(tasks), "seconds": seconds}
+    adopted = await borrowed.execute(_ADOPT_JOBS, values)
+    await borrowed.execute(_ADOPT_EVENTS, values)
+    return adopted.rowcount
 
 
 def hand_over(database: psycopg.Connection[TupleRow], source: str, target: str) -> HandedOver:
