@@ -117,7 +117,7 @@ def test_the_certificate_is_verified_and_http2_spoken(get):
 def test_headers_of_every_answer(get):
     for answer in (get("/health"), get("/metrics"), get("/", "-X", "POST", "-d", "x")):
         assert answer.header("strict-transport-security") == ["max-age=63072000"]
-        assert answer.header("x-frame-options") == ["DENY"], "and not the service's own besides"
+        assert answer.header("x-frame-options") == ["SAMEORIGIN"], "the service's own, and no other besides"
         assert answer.header("x-content-type-options") == ["nosniff"]
         assert answer.header("server") == ["nginx"]
         assert len(answer.header("x-request-id")) == 1
