@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     trusted_hosts: Names = ()
     cors_origins: Names = ()
 
+    # The chat page, and sockets that say nothing (docs/chat.md).
+    chat_page: bool = True
+    socket_idle_seconds: Seconds = 600
+
     # Model access (docs/models.md): the model above is the standard tier's; empty tiers use it too.
     model_provider: Provider = "deepseek"
     model_economy: str = ""
