@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.assembly import assemble, read_team
-from agent_service.api import analyze, chat, description, drain, integrations, operations, problems, socket, webhook
+from agent_service.api import analyze, chat, description, drain, integrations, operations, page, problems, socket, webhook
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
@@ -113,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
     app.include_router(webhook.router)
     app.include_router(socket.router)
+    app.include_router(page.router)
     drain.install()
     description.install(app)
     return app
