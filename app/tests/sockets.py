@@ -11,10 +11,11 @@ from websockets.sync.client import ClientConnection, connect
 
 
 class Socket:
-    def __init__(self, port: int, key: str | None = KEY, headers: Mapping[str, str] | None = None, **options: Any):
+    def __init__(self, port: int, key: str | None = KEY, headers: Mapping[str, str] | None = None, query: str = "",
+                 **options: Any) -> None:  # fmt: skip
         authorization = {"Authorization": f"Bearer {key}"} if key else {}
         self._connecting = connect(
-            f"ws://127.0.0.1:{port}/api/chat/ws", additional_headers={**authorization, **(headers or {})},
+            f"ws://127.0.0.1:{port}/api/chat/ws{query}", additional_headers={**authorization, **(headers or {})},
             proxy=None, **options,
         )  # fmt: skip
         self.connection: ClientConnection = self._connecting.__enter__()

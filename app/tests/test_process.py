@@ -132,7 +132,7 @@ def test_credentials_come_from_files_and_a_stop_lets_streams_end(start: Start, t
 def test_stop_lets_an_answer_end_on_its_socket_and_closes_the_others(start: Start) -> None:
     service = start(AGENT_OFFLINE_TOKENS_PER_SECOND="20")
     service.wait()
-    with Socket(service.port) as silent, Socket(service.port) as socket:
+    with Socket(service.port, query="?key=private") as silent, Socket(service.port) as socket:
         socket.send(message="Hi")
         socket.send(message="This one comes too late")
         assert socket.next()["event"] == "token"
@@ -141,6 +141,7 @@ def test_stop_lets_an_answer_end_on_its_socket_and_closes_the_others(start: Star
         assert socket.answer()[-1]["event"] == "done"
         assert closed(socket) == 1012
     assert service.process.wait(10) in STOPPED
+    assert "private" not in service.log()
 
 
 def test_start_is_refused_in_one_line(start: Start) -> None:

@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
     declared = read_team(settings)
     redis = create_redis(settings)
-    rest = Rest(metrics)
+    rest = Rest(metrics, not settings.redis_host)
     limiter = Limiter(redis, rest, settings.name, metrics)
     audit = Audit(metrics)
 
@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.background = background
         app.state.readiness = operations.Readiness(
             parts.history.check,
-            parts.sessions.check,
+            None if rest.always else parts.sessions.check,
             parts.models,
             {f"mcp_{name}": partial(parts.servers.check, name) for name in parts.servers.names()},
             background.check if settings.queue else None,

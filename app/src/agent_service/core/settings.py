@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     history_messages: int = Field(default=40, ge=2)
     history_characters: int = Field(default=100_000, ge=1)
 
+    # Empty for none: each process then counts and remembers alone.
     redis_host: str = "127.0.0.1"
     redis_port: Port = 6379
     redis_user: str = ""
