@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import accepts, free_port, wait_for
-from service import APP, KEY, Client, environment
+from servers import PASSWORD, accepts, free_port, wait_for
+from service import APP, Client, environment
 
 PAGE = APP / "src" / "agent_service" / "page" / "chat.html"
 
@@ -32,6 +32,9 @@ class Developer:
                 [sys.executable, "-m", "agent_service.cli", "dev", "--port", str(self.port), *arguments],
                 cwd=self.directory, env=bare, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+
+    def key(self) -> str:
+        return (self.directory / ".agent-dev" / "key").read_text()
 
     def text(self) -> str:
         return self._log.read_text()
@@ -70,46 +73,44 @@ def developer(directory: Path) -> Iterator[Developer]:
     person.end()
 
 
-def test_one_command_and_nothing_else(developer: Developer) -> None:
+def test_command_is_enough_where_there_is_a_database(
+    developer: Developer, base_settings: dict[str, Any], database: str
+) -> None:
     (developer.directory / ".env").write_text("AGENT_OFFLINE_TOKENS=3\n")
-    developer.start()
+    url = f"postgresql://{database}:{PASSWORD}@127.0.0.1:{base_settings['database_port']}/{database}"
+    developer.start("--no-reload", "--database", url)
     developer.wait()
-    key = (developer.directory / ".agent-dev" / "key").read_text()
+    key = developer.key()
     assert f"http://127.0.0.1:{developer.port}/\n" in developer.text()
     assert f"curl -s http://127.0.0.1:{developer.port}/api/chat -H 'Authorization: Bearer {key}'" in developer.text()
-    client = Client(developer.port, key)
-    ready = client.get("/ready").json()
-    assert ready["status"] == "ready"
-    assert ready["checks"]["redis"] == {"status": "off", "limits": "counted by each process alone"}
-    assert ready["checks"]["model"]["name"] == "offline"
-    assert client.get("/").status_code == 200
-    assert client.chat("Hello", session_id="dev").json()["usage"]["output_tokens"] == 3
-    # A change, as an editor makes it.
-    os.utime(PAGE)
-    developer.wait(times=2)
-    with Client(developer.port, key) as again:
-        assert again.chat("Hello", session_id="dev").status_code == 200
-    postmaster = developer.directory / ".agent-dev" / "postgres" / "postmaster.pid"
-    assert postmaster.exists()
-    server = int(postmaster.read_text().splitlines()[0])
+    with Client(developer.port, key) as client:
+        ready = client.get("/ready").json()
+        assert ready["status"] == "ready"
+        assert ready["checks"]["redis"] == {"status": "off", "limits": "counted by each process alone"}
+        assert ready["checks"]["model"]["name"] == "offline"
+        assert client.get("/").status_code == 200
+        assert client.chat("Hello").json()["usage"]["output_tokens"] == 3
     assert developer.interrupt() == 0
     assert not accepts(developer.port)
-    wait_for(lambda: not Path(f"/proc/{server}").exists(), 10, "PostgreSQL's end")
     # Nobody commits what is kept there.
     assert (developer.directory / ".agent-dev" / ".gitignore").read_text() == "*\n"
 
 
-def test_another_database_is_used_by_its_url(
-    developer: Developer, base_settings: dict[str, Any], database: str
-) -> None:
-    (developer.directory / ".env").write_text(f"AGENT_API_KEY={KEY}\n")
-    url = f"postgresql://{database}:{base_settings['database_password']}@127.0.0.1:{base_settings['database_port']}/{database}"
-    developer.start("--no-reload", "--database", url)
+@pytest.mark.soak
+def test_database_is_brought_along_and_changes_are_taken_up(developer: Developer) -> None:
+    developer.start()
     developer.wait()
-    with Client(developer.port) as client:
-        assert client.chat("Hello").status_code == 200
-    assert developer.end() == 128 + signal.SIGTERM
-    assert not (developer.directory / ".agent-dev").exists()
+    with Client(developer.port, developer.key()) as client:
+        assert client.chat("Hello", session_id="dev").status_code == 200
+    # As an editor does it.
+    os.utime(PAGE)
+    developer.wait(times=2)
+    with Client(developer.port, developer.key()) as client:
+        assert client.chat("Hello", session_id="dev").status_code == 200
+    server = int((developer.directory / ".agent-dev" / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    assert developer.interrupt() == 0
+    assert not accepts(developer.port)
+    wait_for(lambda: not Path(f"/proc/{server}").exists(), 10, "PostgreSQL's end")
 
 
 def test_url_that_is_none_is_told_in_a_line(developer: Developer) -> None:

@@ -39,7 +39,9 @@ def paged(
 ) -> LocalService:
     fallback = {"model_fallbacks": ["openai:gpt-4.1-mini"], "openai_url": f"{other_model_server.url}/v1"}
     key = {"openai_key": other_model_server.key, "release": "paged"}
-    return run({**model_settings, **GUARD, "tiers": {"free": {"requests_per_day": 1}, **GUARD["tiers"]}, **fallback, **key})
+    return run(
+        {**model_settings, **GUARD, "tiers": {"free": {"requests_per_day": 1}, **GUARD["tiers"]}, **fallback, **key}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,10 @@ def test_answer_streams_and_says_whose_it_is_and_what_it_cost(page: Page, model:
     page.browser.execute_script(WATCH)
     page.ask("How will our cash flow look next month?")
     page.answered()
-    assert page.texts(".text") == ["How will our cash flow look next month?", "one two three four five six seven eight nine ten"]
+    assert page.texts(".text") == [
+        "How will our cash flow look next month?",
+        "one two three four five six seven eight nine ten",
+    ]
     seen = page.browser.execute_script("return window.seen")
     assert len({text for text, _ in seen}) > 2
     # All the while it can be stopped.
@@ -197,7 +202,9 @@ def test_nothing_scrolls_sideways(page: Page, model: Model, width: int) -> None:
         page.answered()
         root = "document.documentElement"
         assert page.browser.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth") is True
-        assert page.browser.execute_script("const m = document.getElementById('main'); return m.scrollWidth <= m.clientWidth")
+        assert page.browser.execute_script(
+            "const m = document.getElementById('main'); return m.scrollWidth <= m.clientWidth"
+        )
         for name in ("#message", "#send", "#new"):
             box = page.find(name).rect
             assert box["x"] >= 0
@@ -226,6 +233,8 @@ def test_page_is_for_everybody_and_loads_nothing_from_elsewhere(paged: LocalServ
     assert KEY not in answer.text
 
 
-def test_page_can_be_turned_off(run_briefly: Callable[[dict[str, Any]], LocalService], base_settings: dict[str, Any]) -> None:
+def test_page_can_be_turned_off(
+    run_briefly: Callable[[dict[str, Any]], LocalService], base_settings: dict[str, Any]
+) -> None:
     bare = run_briefly({**base_settings, "model_key": "", "chat_page": False})
     assert bare.client.get("/").status_code == 404

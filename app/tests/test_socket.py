@@ -115,7 +115,11 @@ def test_what_is_no_message_is_an_error_and_the_socket_goes_on(
 @pytest.mark.parametrize(
     "first",
     [
-        named(f"{KEY}x"), named(""), {"authorization": KEY}, named("ключ"), {"message": "Hi"},
+        named(f"{KEY}x"),
+        named(""),
+        {"authorization": KEY},
+        named("ключ"),
+        {"message": "Hi"},
         {**named(KEY), "message": "Hi"},
     ],
 )

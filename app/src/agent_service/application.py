@@ -13,7 +13,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.assembly import assemble, read_team
-from agent_service.api import analyze, chat, description, drain, integrations, operations, page, problems, socket, webhook
+from agent_service.api import (
+    analyze,
+    chat,
+    description,
+    drain,
+    integrations,
+    operations,
+    page,
+    problems,
+    socket,
+    webhook,
+)
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
