@@ -1,25 +1,24 @@
 """The chat page in a real browser: one for all tests, with a tab's memory of its own for each."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from access import FREE, GUARD, bearer
+from access import FREE, GUARD
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from servers import Model, free_port, wait_for
-from service import KEY, Client, LocalService
+from servers import Model, wait_for
+from service import KEY, LocalService
 
 OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server",
 )  # fmt: skip
 
@@ -39,9 +38,8 @@ def paged(
 ) -> LocalService:
     fallback = {"model_fallbacks": ["openai:gpt-4.1-mini"], "openai_url": f"{other_model_server.url}/v1"}
     key = {"openai_key": other_model_server.key, "release": "paged"}
-    return run(
-        {**model_settings, **GUARD, "tiers": {"free": {"requests_per_day": 1}, **GUARD["tiers"]}, **fallback, **key}
-    )
+    tiers = {"free": {"requests_per_day": 1}, **GUARD["tiers"]}
+    return run({**model_settings, **GUARD, "tiers": tiers, **fallback, **key})
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +93,16 @@ def page(chrome: Chrome, paged: LocalService, model: Model) -> Iterator[Page]:
 
 
 def test_answer_streams_and_says_whose_it_is_and_what_it_cost(page: Page, model: Model) -> None:
-    model.control(tokens_per_second=20, answer="one two three four five six seven eight nine ten")
+    answer = "one two three four five six seven eight nine ten"
+    model.control(tokens_per_second=20, answer=answer)
     page.browser.execute_script(WATCH)
     page.ask("How will our cash flow look next month?")
     page.answered()
-    assert page.texts(".text") == [
-        "How will our cash flow look next month?",
-        "one two three four five six seven eight nine ten",
-    ]
+    assert page.texts(".text") == ["How will our cash flow look next month?", answer]
     seen = page.browser.execute_script("return window.seen")
     assert len({text for text, _ in seen}) > 2
     # All the while it can be stopped.
-    assert {stop for text, stop in seen if text != "one two three four five six seven eight nine ten"} == {True}
+    assert {stop for text, stop in seen if text != answer} == {True}
     assert not page.find("#stop").is_displayed()
     assert page.texts(".agent") == ["cashflow"]
     assert re.fullmatch(r"[a-z ]+ · \d+ % sure", page.texts(".intent")[0])
@@ -200,11 +196,8 @@ def test_nothing_scrolls_sideways(page: Page, model: Model, width: int) -> None:
     try:
         page.ask(word)
         page.answered()
-        root = "document.documentElement"
-        assert page.browser.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth") is True
-        assert page.browser.execute_script(
-            "const m = document.getElementById('main'); return m.scrollWidth <= m.clientWidth"
-        )
+        for root in ("document.documentElement", "document.getElementById('main')"):
+            assert page.browser.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth")
         for name in ("#message", "#send", "#new"):
             box = page.find(name).rect
             assert box["x"] >= 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from access import FREE, GUARD, bearer, token
 from servers import Model, Postgres, wait_for
-from service import KEY, Client, LocalService
+from service import KEY, LocalService
 from sockets import Socket, closed
 from websockets.exceptions import InvalidStatus
 

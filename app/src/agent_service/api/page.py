@@ -21,9 +21,8 @@ def _policy(html: str) -> str:
 
     def digests(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        return " ".join(
-            f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'" for part in found
-        )
+        sums = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in found)
+        return " ".join(f"'sha256-{digest}'" for digest in sums)
 
     return "; ".join(
         (

