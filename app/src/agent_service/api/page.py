@@ -43,7 +43,6 @@ _HTML = FILE.read_text("utf-8")
 _HEADERS = {
     "Content-Security-Policy": _policy(_HTML),
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     # A new release's page talks to a new release.
     "Cache-Control": "no-cache",
