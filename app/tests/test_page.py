@@ -127,10 +127,15 @@ def test_answer_streams_and_says_whose_it_is_and_what_it_cost(page: Page, model:
 
 
 def test_what_a_restart_voids_is_gone(page: Page, model: Model, other_model: Model) -> None:
-    other_model.control(answer="The whole answer")
+    other_model.control(answer="The whole answer", tokens_per_second=20)
     model.control(cut_after_tokens=3, tokens_per_second=20)
+    page.browser.execute_script(WATCH)
     page.ask("A message of several words")
     page.answered()
+    # While it was being written, too.
+    seen = [text for text, _ in page.browser.execute_script("return window.seen") if text]
+    assert any(not text.startswith("The") for text in seen)
+    assert all(text.startswith("The") for text in seen if "The" in text)
     assert page.texts(".theirs .text") == ["The whole answer"]
 
 
