@@ -60,7 +60,7 @@ unit: setup ## Unit tests of plugins, roles' specifications and templates
 	pytest -q -n $(LANES) tests/unit
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
-	@tests/tools/apt-install postgresql redis-server
+	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
 	cd app && .venv/bin/pytest -q tests
 
 role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis

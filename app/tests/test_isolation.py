@@ -11,6 +11,7 @@ from access import SECRET, bearer, token
 from fastapi.routing import iter_route_contexts
 from servers import Model, wait_for
 from service import KEY, Client, LocalService
+from sockets import Socket
 
 from agent_service.application import create_app
 from agent_service.core.settings import Settings
@@ -39,13 +40,21 @@ ATTEMPTS: dict[str, Attempt] = {
         "/chat/stream", params={"message": "What did I say?", "session_id": session_id, "user_id": "ana"},
         headers=headers,
     ),
+    "APIWebSocketRoute /api/chat/ws": lambda client, session_id, headers: on_a_socket(client, session_id, headers),
 }  # fmt: skip
+
+
+def on_a_socket(client: Client, session_id: str, headers: dict[str, str]) -> httpx.Response:
+    with Socket(client.base_url.port or 0, key=None, headers=headers) as socket:
+        last = socket.ask("What did I say?", session_id=session_id, user_id="ana")[-1]
+    return httpx.Response(last["data"].get("status", 200), json=last["data"])
+
 
 # Analyses are their user's too; they are tried below.
 TASKS = {"POST /api/analyze", "GET /api/status/{task_id}"}
 # Routes that know no user's data.
 IMPERSONAL = {
-    "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
+    "GET /", "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
     "POST /webhook/uaz", "GET /api/integrations/{name}/status",
 }  # fmt: skip
 

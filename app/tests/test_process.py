@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from servers import PASSWORD, Model, Postgres, Redis, free_port
 from service import KEY, ProcessService, database_environment, environment, parse_events
+from sockets import Socket, closed
 
 # uvicorn ends itself with the signal it was stopped by, which a service manager takes as success.
 STOPPED = (0, -signal.SIGTERM)
@@ -126,6 +127,21 @@ def test_credentials_come_from_files_and_a_stop_lets_streams_end(start: Start, t
         text = "\n".join([head, *lines])
     assert parse_events(text)[-1].name == "done"
     assert service.process.wait(10) in STOPPED
+
+
+def test_stop_lets_an_answer_end_on_its_socket_and_closes_the_others(start: Start) -> None:
+    service = start(AGENT_OFFLINE_TOKENS_PER_SECOND="20")
+    service.wait()
+    with Socket(service.port, query="?key=private") as silent, Socket(service.port) as socket:
+        socket.send(message="Hi")
+        socket.send(message="This one comes too late")
+        assert socket.next()["event"] == "token"
+        service.process.terminate()
+        assert closed(silent) == 1012
+        assert socket.answer()[-1]["event"] == "done"
+        assert closed(socket) == 1012
+    assert service.process.wait(10) in STOPPED
+    assert "private" not in service.log()
 
 
 def test_start_is_refused_in_one_line(start: Start) -> None:

@@ -13,7 +13,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.assembly import assemble, read_team
-from agent_service.api import analyze, chat, description, integrations, operations, problems, webhook
+from agent_service.api import (
+    analyze,
+    chat,
+    description,
+    drain,
+    integrations,
+    operations,
+    page,
+    problems,
+    socket,
+    webhook,
+)
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
@@ -37,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(settings.name, settings.release, settings.slot)
     declared = read_team(settings)
     redis = create_redis(settings)
-    rest = Rest(metrics)
+    rest = Rest(metrics, not settings.redis_host)
     limiter = Limiter(redis, rest, settings.name, metrics)
     audit = Audit(metrics)
 
@@ -51,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.background = background
         app.state.readiness = operations.Readiness(
             parts.history.check,
-            parts.sessions.check,
+            None if rest.always else parts.sessions.check,
             parts.models,
             {f"mcp_{name}": partial(parts.servers.check, name) for name in parts.servers.names()},
             background.check if settings.queue else None,
@@ -112,6 +123,9 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (chat.router, analyze.router, integrations.router):
         app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
     app.include_router(webhook.router)
+    app.include_router(socket.router)
+    app.include_router(page.router)
+    drain.install()
     description.install(app)
     return app
 

@@ -10,6 +10,7 @@ from typing import Protocol
 COMMANDS = {
     "audit": "read the audit log: who asked for what, whose conversation it was, and from where",
     "costs": "what model calls have cost in a month, and its projection",
+    "dev": "run the service alone on this machine, with a PostgreSQL of its own, and anew on each change",
     "events": "tell consumers of what they missed",
     "jobs": "what waits, runs and failed; hand a release's jobs over",
     "key": "make an API key: whoever calls gets the key, the service keeps a line with its digest",

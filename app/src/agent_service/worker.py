@@ -49,7 +49,7 @@ async def run(settings: Settings) -> None:
     pool = create_pool(settings)
     redis = create_redis(settings)
     audit = Audit(metrics)
-    parts = await assemble(settings, declared, metrics, pool, redis, Rest(metrics))
+    parts = await assemble(settings, declared, metrics, pool, redis, Rest(metrics, not settings.redis_host))
     name = parts.models.first().name
     integrations = [integration for integration in create_integrations(settings).values() if integration]
     consumers = create_consumers(settings)

@@ -1,8 +1,9 @@
 """What is decided about a request before a route sees it: the name it asks for, where it is from, whose it is."""
 
+import contextlib
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import Depends
@@ -10,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.api.middleware import OPEN, OPERATIONS
+from agent_service.api.middleware import OPEN, OPERATIONS, SOCKET
 from agent_service.api.problems import note, respond
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
@@ -72,11 +73,7 @@ class Guard:
         if scope["type"] == "lifespan" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        # A client that left before any answer is recorded as Nginx does.
-        entry = Entry(
-            address=self._address(scope), request_id=state.setdefault("request_id", uuid.uuid4().hex), status=499
-        )
+        entry = self._begin(scope)
 
         async def send_noted(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -85,12 +82,14 @@ class Guard:
                 entry.status = 101
             await send(message)
 
-        state["audit"] = entry
+        authorization = Headers(scope=scope).get("authorization", "")
+        scope["state"]["guard"] = self
+        if scope["type"] == "websocket" and scope["path"] == SOCKET and not authorization:
+            await self._unnamed(scope, entry, receive, send_noted)
+            return
         try:
-            await self._admit(scope, entry)
+            await self._admit(scope, entry, authorization)
         except Problem as problem:
-            if problem.status == 401:
-                self._audit.record(self._named(scope, entry, 401))
             await _refuse(problem, scope, receive, send)
             return
         with self._audit.entry(entry):
@@ -102,11 +101,55 @@ class Guard:
             finally:
                 self._named(scope, entry, entry.status)
 
-    async def _admit(self, scope: Scope, entry: Entry) -> None:
+    async def authenticate(self, scope: Scope, authorization: str) -> None:
+        """Admit a socket by its first message."""
+        await self._admit(scope, scope["state"]["audit"], authorization)
+
+    @contextlib.asynccontextmanager
+    async def message(self, scope: Scope, authorization: str) -> AsyncIterator[None]:
+        """Admit and record a message of a socket as a request is: keys are taken back, and tokens end."""
+        entry = self._begin(scope)
+        await self._admit(scope, entry, authorization)
+        with self._audit.entry(entry):
+            try:
+                yield
+                entry.status = 200
+            except Problem as problem:
+                entry.status = problem.status
+                raise
+            finally:
+                self._named(scope, entry, entry.status)
+
+    def _begin(self, scope: Scope) -> Entry:
+        state = scope.setdefault("state", {})
+        # A client that left before any answer is recorded as Nginx does.
+        entry = Entry(
+            address=self._address(scope), request_id=state.setdefault("request_id", uuid.uuid4().hex), status=499
+        )
+        state["audit"] = entry
+        return entry
+
+    async def _unnamed(self, scope: Scope, entry: Entry, receive: Receive, send: Send) -> None:
+        """A socket that is yet to say whose it is. Nobody fills the audit log by opening such."""
+        try:
+            await self._count(entry)
+        except Problem as problem:
+            await _refuse(problem, scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if entry.caller:
+                self._audit.record(self._named(scope, entry, entry.status))
+
+    async def _count(self, entry: Entry) -> None:
         if self._requests:
             await self._take("address", entry.address or "", self._requests)
+
+    async def _admit(self, scope: Scope, entry: Entry, authorization: str) -> None:
+        await self._count(entry)
         try:
-            entry.caller = self._credentials.caller(Headers(scope=scope).get("authorization", ""))
+            entry.caller = self._credentials.caller(authorization)
         except Refused as refused:
             entry.reason = refused.reason
             self._metrics.unauthorized.labels(refused.reason).inc()
@@ -114,6 +157,7 @@ class Guard:
             # Too many are counted and no longer recorded: nobody fills the audit log from outside.
             if self._failures:
                 await self._take("failures", entry.address or "", self._failures)
+            self._audit.record(self._named(scope, entry, 401))
             raise Problem(
                 401,
                 "unauthorized",

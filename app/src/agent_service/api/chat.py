@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from agent_service.agents.calls import Restart
@@ -13,7 +14,7 @@ from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.api.access import Access, CallerAccess
 from agent_service.api.problems import documented
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id
-from agent_service.api.streams import EventStream, start_stream
+from agent_service.api.streams import EventStream, RunningTurn, start_stream
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 
@@ -22,9 +23,9 @@ router = APIRouter(tags=["conversation"], responses=documented(403, 409, 502, 50
 
 
 class Turns:
-    """The service's conversation, seen from one request."""
+    """The service's conversation, seen from one request or from one message of a socket."""
 
-    def __init__(self, request: Request, access: Access, session: str | None) -> None:
+    def __init__(self, request: HTTPConnection, access: Access, session: str | None) -> None:
         self._conversation: Conversation = request.app.state.conversation
         self._metrics: Metrics = request.app.state.metrics
         self._limit: int = request.app.state.settings.message_max_characters
@@ -53,6 +54,10 @@ class Turns:
         await self._access.take()
         return await start_stream(partial(self._timed, question), self.request_id)
 
+    async def run(self, question: Question) -> RunningTurn:
+        await self._access.take()
+        return RunningTurn(partial(self._timed, question))
+
     async def _timed(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """The turn; how long its first piece takes is measured here."""
         started: float | None = time.perf_counter()
@@ -68,7 +73,7 @@ class Turns:
 
 
 # Not the class itself, which would cost each request a thread.
-async def _turns(request: Request, access: CallerAccess, session: SessionHeader = None) -> Turns:
+async def _turns(request: HTTPConnection, access: CallerAccess, session: SessionHeader = None) -> Turns:
     return Turns(request, access, session)
 
 

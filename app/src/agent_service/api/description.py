@@ -10,6 +10,14 @@ from agent_service.api.schemas import ProblemBody
 _ABOUT = """\
 Agents that answer in conversations. Every answer other than success is a problem document (RFC 9457); its `request_id`
 finds the request in the service's log, and answers carry it as `X-Request-Id`.
+
+**WebSocket** `/api/chat/ws`: a conversation over one socket. Send the body of `POST /api/chat` as a text message, as
+often as you like; without a `session_id` it goes on with the socket's last one. What comes back are the events of
+`POST /api/chat/stream` as `{"event": "token" | "restart" | "done" | "error", "data": {…}}`; `done` and `error` end an
+answer, and messages are answered one after another. Send `Authorization` with the handshake; where that cannot be, as
+in a browser, send `{"authorization": "Bearer <key or token>"}` as the first message. Each message is checked, counted
+and recorded as a request is. The service closes with 1000 (idle), 1003 (not text), 1008 (no credential that holds) or
+1012 (it restarts: connect anew).
 """
 
 

@@ -20,7 +20,11 @@ OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
 
 # Who calls these cannot send a key: each checks a secret of its own.
 WEBHOOKS = frozenset({"/webhook/uaz"})
-OPEN = OPERATIONS | WEBHOOKS
+# The chat page is the same for everybody, and asks for the key itself.
+PAGE = "/"
+OPEN = OPERATIONS | WEBHOOKS | {PAGE}
+# Browsers cannot send a header here: without one, the first message has to bring the credential.
+SOCKET = "/api/chat/ws"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -73,24 +77,26 @@ class Context:
         finally:
             if counted:
                 self._metrics.active.dec()
-            self._finish(scope, status, time.perf_counter() - started, counted)
+            finish(self._metrics, scope, status, time.perf_counter() - started, counted)
 
-    def _finish(self, scope: Scope, status: int, seconds: float, counted: bool) -> None:
-        # The route's own path, since a client's would make as many series as there are clients.
-        route = getattr(scope.get("route"), "path", "unknown")
-        # A client that left before any answer is counted as Nginx does.
-        status = status or 499
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        write = logger.info if counted else logger.debug
-        write(
-            "request",
-            method=scope["method"],
-            route=route,
-            status=status,
-            milliseconds=round(seconds * 1000, 1),
-            **scope["state"].get("log", {}),
-        )
+
+def finish(metrics: Metrics, scope: Scope, status: int, seconds: float, counted: bool = True) -> None:
+    """Count and log a request that is over, or a message of a socket."""
+    # The route's own path, since a client's would make as many series as there are clients.
+    route = getattr(scope.get("route"), "path", "unknown")
+    # A client that left before any answer is counted as Nginx does.
+    status = status or 499
+    metrics.requests.labels(route, str(status)).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
+    write = logger.info if counted else logger.debug
+    write(
+        "request",
+        method=scope.get("method", "WEBSOCKET"),
+        route=route,
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+        **scope["state"].get("log", {}),
+    )
 
 
 class BodyLimit:

@@ -33,7 +33,7 @@ class Readiness:
     def __init__(
         self,
         database: Check,
-        redis: Check,
+        redis: Check | None,
         models: Models,
         others: Mapping[str, Check],
         queue: QueueCheck | None = None,
@@ -50,13 +50,11 @@ class Readiness:
     async def results(self) -> dict[str, dict[str, Any]]:
         database, redis, model, _, *others = await asyncio.gather(
             self._result("database", self._database, "down"),
-            self._result("redis", self._redis, "degraded"),
+            self._check_redis(),
             self._check_model(),
             self._look(),
             *(self._result(name, check, "degraded") for name, check in self._others.items()),
         )
-        if redis["status"] != "ok":
-            redis["limits"] = "counted by each process alone"
         models = self._models.report()
         resting = any(entry["breaker"] == "open" for entry in models)
         model = {**model, **({"status": "degraded"} if resting else {}), "models": models}
@@ -67,6 +65,10 @@ class Readiness:
         if self._queue and database["status"] == "ok":
             checks["queue"] = await self._queue()
         return checks
+
+    async def _check_redis(self) -> dict[str, Any]:
+        result = await self._result("redis", self._redis, "degraded") if self._redis else {"status": "off"}
+        return result if result["status"] == "ok" else {**result, "limits": "counted by each process alone"}
 
     async def _check_model(self) -> dict[str, Any]:
         if time.monotonic() >= self._model_until:
@@ -113,7 +115,7 @@ async def ready(request: Request) -> Response:
             503, "not-ready", "The database cannot be used.", source="database", headers={"Retry-After": "5"}, **about
         )
         return respond(problem, request.scope["state"]["request_id"])
-    whole = all(check["status"] == "ok" for check in checks.values())
+    whole = all(check["status"] in ("ok", "off") for check in checks.values())
     return JSONResponse({"status": "ready" if whole else "degraded", **about})
 
 

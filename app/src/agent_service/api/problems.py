@@ -1,5 +1,6 @@
 """Every error as problem JSON, whoever raised it."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -79,13 +80,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [_fault(fault) for fault in error.errors()]
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        problem = Problem(400, "invalid-json", f"The body is not JSON: {faults[0]['reason']}.")
-    else:
-        detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
-        problem = Problem(422, "invalid-request", detail, errors=faults)
-    return _answer(request, problem)
+    return _answer(request, invalid(error.errors()))
+
+
+def invalid(errors: Sequence[Any]) -> Problem:
+    """From what pydantic finds wrong with a request."""
+    faults = [_fault(fault) for fault in errors]
+    if any(fault["type"] == "json_invalid" for fault in errors):
+        return Problem(400, "invalid-json", f"The body is not JSON: {faults[0]['reason']}.")
+    detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
+    return Problem(422, "invalid-request", detail, errors=faults)
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, str]:

@@ -53,12 +53,18 @@ def configure_logging(level: str, **context: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(_quotes_no_query)
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
 
 
 def get_logger(name: str) -> Logger:
     return structlog.stdlib.get_logger(name)
+
+
+def _quotes_no_query(record: logging.LogRecord) -> bool:
+    """uvicorn tells of every socket with what stands in its address."""
+    return '"WebSocket %s"' not in str(record.msg)
 
 
 class _Context:

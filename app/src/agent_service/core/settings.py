@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     history_messages: int = Field(default=40, ge=2)
     history_characters: int = Field(default=100_000, ge=1)
 
+    # Empty for none: each process then counts and remembers alone.
     redis_host: str = "127.0.0.1"
     redis_port: Port = 6379
     redis_user: str = ""
@@ -130,6 +131,10 @@ class Settings(BaseSettings):
     # Names that the service answers to; empty for any.
     trusted_hosts: Names = ()
     cors_origins: Names = ()
+
+    # The chat page, and sockets that say nothing (docs/chat.md).
+    chat_page: bool = True
+    socket_idle_seconds: Seconds = 600
 
     # Model access (docs/models.md): the model above is the standard tier's; empty tiers use it too.
     model_provider: Provider = "deepseek"

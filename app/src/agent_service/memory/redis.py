@@ -40,14 +40,15 @@ def create_redis(settings: Settings) -> Redis:
 
 
 class Rest:
-    """Whether Redis is left alone for now: it failed a moment ago."""
+    """Whether Redis is left alone: for now, since it failed a moment ago, or altogether, where there is none."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, always: bool = False) -> None:
         self._metrics = metrics
+        self.always = always
         self._until = 0.0
 
     def __bool__(self) -> bool:
-        return time.monotonic() < self._until
+        return self.always or time.monotonic() < self._until
 
     def begin(self, error: Exception) -> None:
         self._metrics.redis_errors.inc()
