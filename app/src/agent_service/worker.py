@@ -14,6 +14,7 @@ from agent_service.core.logs import configure_logging, get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 from agent_service.core.settings import Settings, load_settings
+from agent_service.core.tracing import Tracing
 from agent_service.guard.audit import Audit
 from agent_service.integrations.registry import create_consumers, create_integrations
 from agent_service.memory.database import Pool, connection, create_pool
@@ -58,7 +59,8 @@ async def run(settings: Settings) -> None:
         answering(pool, parts.conversation, audit),
         *(events.consume(pool, consumer) for consumer in consumers),
     ]
-    runner = Runner(settings, pool, tasks, metrics)
+    tracing = Tracing(settings, metrics, "worker")
+    runner = Runner(settings, pool, tasks, metrics, tracing)
     destinations: dict[str, Destination] = {integration.kind: integration for integration in integrations}
     sender = Sender(pool, destinations, settings.outbox_attempts, metrics)
     stopping = asyncio.Event()
@@ -66,6 +68,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(tracing.close)
         stack.push_async_callback(pool.close)
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(parts.close)

@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
 
 Logger = structlog.stdlib.BoundLogger
@@ -20,6 +21,7 @@ def configure_logging(level: str, **context: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Context({name: value for name, value in context.items() if value}),
+        _name_trace,
         _describe_exception,
     ]
     structlog.configure(
@@ -67,6 +69,17 @@ class _Context:
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         return {**event, **self._context}
+
+
+def _name_trace(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """The trace that a line belongs to, and its span where spans are made."""
+    current = trace.get_current_span()
+    known = current.get_span_context()
+    if known.is_valid:
+        event.setdefault("trace_id", format(known.trace_id, "032x"))
+        if current.is_recording():
+            event.setdefault("span_id", format(known.span_id, "016x"))
+    return event
 
 
 def _describe_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
