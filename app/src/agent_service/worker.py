@@ -10,9 +10,11 @@ from functools import partial
 from agent_service.agents.analyst import Analyst
 from agent_service.agents.assembly import assemble, read_team
 from agent_service.core import systemd
+from agent_service.core.langsmith import prepare_langsmith
 from agent_service.core.logs import configure_logging, get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
+from agent_service.core.sentry import create_report
 from agent_service.core.settings import Settings, load_settings
 from agent_service.core.tracing import Tracing
 from agent_service.guard.audit import Audit
@@ -173,7 +175,8 @@ async def _pause(stopping: asyncio.Event, seconds: float) -> None:
 
 def main() -> None:
     settings = load_settings()
-    configure_logging(settings.log_level, release=settings.release, slot=settings.slot)
+    configure_logging(settings.log_level, create_report(settings), release=settings.release, slot=settings.slot)
+    prepare_langsmith()
     if not settings.queue:
         raise SystemExit("AGENT_QUEUE is off, so there is nothing for a worker to do")
     try:
