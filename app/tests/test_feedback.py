@@ -75,9 +75,19 @@ def test_one_star_is_no_thumb(guarded: Client, session_id: str, rows: Rows) -> N
     assert rows(session_id)[0][3:5] == ("stars", 1)
 
 
-@pytest.mark.parametrize("fields", [{"rating": 0}, {"rating": 6}, {"rating": -1, "scale": "stars"}, {"rating": "1"},
-                                    {"rating": 5, "scale": "thumbs"}, {"rating": 1, "comment": "a\x00"},
-                                    {"rating": 1, "request_id": "a b"}, {"rating": 1, "comment": "a" * 4001}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rating": 0},
+        {"rating": 6},
+        {"rating": "1"},
+        {"rating": -1, "scale": "stars"},
+        {"rating": 5, "scale": "thumbs"},
+        {"rating": 1, "comment": "a\x00"},
+        {"rating": 1, "comment": "a" * 4001},
+        {"rating": 1, "request_id": "a b"},
+    ],
+)
 def test_what_is_no_rating_is_refused(guarded: Client, session_id: str, fields: dict[str, Any]) -> None:
     answer = guarded.post("/api/feedback", json={"session_id": session_id, **fields})
     assert answer.status_code == 422

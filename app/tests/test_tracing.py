@@ -52,6 +52,7 @@ def site(
         "uaz_webhook_secret": SECRET,
         "uaz_url": receiver.url,
         "uaz_token": TOKEN,
+        "crm_url": receiver.url,
         "trace_endpoint": collector.url,
         "trace_headers": HEADERS,
         "log_spans": True,
@@ -71,7 +72,7 @@ def environment(site: Site) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def api(site: Site, environment: dict[str, str]) -> Iterator[ProcessService]:
     service = ProcessService(site.directory / "api.log", **environment)
-    service.wait()
+    service.wait(120)
     yield service
     service.stop()
 
@@ -80,7 +81,7 @@ def api(site: Site, environment: dict[str, str]) -> Iterator[ProcessService]:
 def worker(site: Site, environment: dict[str, str]) -> Worker:
     worker = Worker(site.directory / "worker.log", **environment)
     site.workers.append(worker)
-    return worker.wait()
+    return worker.wait(120)
 
 
 def test_turn_is_one_tree(api: ProcessService, collector: Collector, model: Model) -> None:
@@ -146,14 +147,15 @@ def test_stream_and_failure_are_trees_too(api: ProcessService, collector: Collec
 
 
 def test_job_belongs_to_the_request_that_queued_it(
-    api: ProcessService, worker: Worker, collector: Collector, model: Model
+    api: ProcessService, worker: Worker, collector: Collector, model: Model, receiver: Receiver
 ) -> None:
     trace_id, headers = traceparent()
     body = {"text": f"Revenue was 7. {PRIVATE}", "user_id": "ana"}
     accepted = api.client.post("/api/analyze", json=body, headers={**headers, "X-Request-Id": "r-job"})
     task_id = accepted.json()["task_id"]
     assert finished(api.client, task_id, user_id="ana")["state"] == "done"
-    root = collector.tree(trace_id, "POST /api/analyze", "process analyze", "finish job")
+    note = "process consume:crm_notes"
+    root = collector.tree(trace_id, "POST /api/analyze", "process analyze", "finish job", note, "send crm_note")
     assert root.find("accept analysis").attributes == {"db.system.name": "postgresql"}
     job = root.find("process analyze")
     assert job.kind == CONSUMER
@@ -161,6 +163,10 @@ def test_job_belongs_to_the_request_that_queued_it(
     assert job.attributes["messaging.system"] == "procrastinate"
     assert job.attributes["agent.job.outcome"] == "done"
     assert job.find("chat deepseek-v4-flash").attributes["gen_ai.agent.name"] == "analyst"
+    # What the job leaves behind follows from it, to where it is sent.
+    assert job.find(note).find("send crm_note").kind == CLIENT
+    [sent] = [one for one in receiver.posts() if trace_id in one["headers"].get("traceparent", "")]
+    assert sent["path"] == "/notes"
     wait_for(lambda: '"event": "job"' in worker.log(), 10, "the job's line")
     line = next(line for line in lines(worker.log()) if line["event"] == "job" and line["task"] == "analyze")
     assert (line["request_id"], line["trace_id"]) == ("r-job", trace_id)

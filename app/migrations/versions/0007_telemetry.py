@@ -1,4 +1,4 @@
-"""What users say of answers, and what an event follows from."""
+"""What users say of answers, and what events and effects follow from."""
 
 from alembic import op
 
@@ -32,8 +32,10 @@ def upgrade() -> None:
     op.execute("CREATE INDEX feedback_updated_at ON feedback (updated_at)")
     # Of code that does not know it, null.
     op.execute("ALTER TABLE events ADD COLUMN origin jsonb")
+    op.execute("ALTER TABLE outbox ADD COLUMN origin jsonb")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE outbox DROP COLUMN origin")
     op.execute("ALTER TABLE events DROP COLUMN origin")
     op.execute("DROP TABLE feedback")

@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
     tracing = Tracing(settings, metrics, "worker")
     runner = Runner(settings, pool, tasks, metrics, tracing)
     destinations: dict[str, Destination] = {integration.kind: integration for integration in integrations}
-    sender = Sender(pool, destinations, settings.outbox_attempts, metrics)
+    sender = Sender(pool, destinations, settings.outbox_attempts, metrics, tracing)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
