@@ -29,4 +29,4 @@ def _hidden(side: str) -> bool:
 def _without_error_texts(data: dict[str, object]) -> dict[str, object]:
     """An error's text quotes what was said; its type does not."""
     error = data.get("error")
-    return {**data, "error": re.match(r"[\w.]*", error).group()} if isinstance(error, str) else data
+    return {**data, "error": re.findall(r"^[\w.]*", error)[0]} if isinstance(error, str) else data
