@@ -142,8 +142,8 @@ class Worker:
             )  # fmt: skip
         self.client = Client(self.port, key=None)
 
-    def wait(self) -> "Worker":
-        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 30, "start-up")
+    def wait(self, seconds: float = 30) -> "Worker":
+        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), seconds, "start-up")
         assert self.process.poll() is None, self.log()
         return self
 

@@ -40,7 +40,8 @@ def test_from_empty_by_several_at_once_and_again(postgres: Postgres) -> None:
     results = [finish(process) for process in processes]
     assert [code for code, _, _ in results] == [0, 0], results
     assert sum(output.count("Running upgrade") for _, output, _ in results) == len(VERSIONS)
-    expected = {"alembic_version", "analyses", "audit", "cash_entries", "conversations", "messages", "model_calls"}
+    expected = {"alembic_version", "analyses", "audit", "cash_entries", "conversations", "feedback", "messages",
+                "model_calls"}  # fmt: skip
     assert expected <= set(tables(postgres, "several"))
     code, output, _ = finish(migrate(postgres.port, "several"))
     assert code == 0

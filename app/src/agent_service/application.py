@@ -18,6 +18,7 @@ from agent_service.api import (
     chat,
     description,
     drain,
+    feedback,
     integrations,
     operations,
     page,
@@ -32,6 +33,7 @@ from agent_service.core import systemd
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
+from agent_service.core.tracing import Tracing
 from agent_service.guard.audit import Audit
 from agent_service.guard.bearer import Tokens
 from agent_service.guard.credentials import Credentials
@@ -51,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     rest = Rest(metrics, not settings.redis_host)
     limiter = Limiter(redis, rest, settings.name, metrics)
     audit = Audit(metrics)
+    tracing = Tracing(settings, metrics, "api")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         pool = create_pool(settings)
         parts = await assemble(settings, declared, metrics, pool, redis, rest)
         background = Background(settings, pool)
+        app.state.pool = pool
         app.state.conversation = parts.conversation
         app.state.background = background
         app.state.readiness = operations.Readiness(
@@ -87,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
                 systemd.notify("STOPPING=1")
         finally:
+            tracing.close()
             await background.close()
             await parts.close()
             await redis.aclose()
@@ -99,9 +104,11 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # The framework's own would hold queries, which are messages, and texts of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
             *_cors(settings),
-            Middleware(Context, metrics=metrics),
+            Middleware(Context, metrics=metrics, tracing=tracing),
             *([Middleware(TrustedHosts, names=settings.trusted_hosts)] if settings.trusted_hosts else []),
             Middleware(
                 Guard,
@@ -120,7 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    for router in (chat.router, analyze.router, integrations.router):
+    for router in (chat.router, analyze.router, integrations.router, feedback.router, operations.for_keys):
         app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
     app.include_router(webhook.router)
     app.include_router(socket.router)

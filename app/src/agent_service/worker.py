@@ -10,10 +10,13 @@ from functools import partial
 from agent_service.agents.analyst import Analyst
 from agent_service.agents.assembly import assemble, read_team
 from agent_service.core import systemd
+from agent_service.core.langsmith import prepare_langsmith
 from agent_service.core.logs import configure_logging, get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
+from agent_service.core.sentry import create_report
 from agent_service.core.settings import Settings, load_settings
+from agent_service.core.tracing import Tracing
 from agent_service.guard.audit import Audit
 from agent_service.integrations.registry import create_consumers, create_integrations
 from agent_service.memory.database import Pool, connection, create_pool
@@ -59,14 +62,16 @@ async def run(settings: Settings) -> None:
         answering(pool, parts.conversation, audit),
         *(events.consume(pool, consumer) for consumer in consumers),
     ]
-    runner = Runner(settings, pool, tasks, metrics)
+    tracing = Tracing(settings, metrics, "worker")
+    runner = Runner(settings, pool, tasks, metrics, tracing)
     destinations: dict[str, Destination] = {integration.kind: integration for integration in integrations}
-    sender = Sender(pool, destinations, settings.outbox_attempts, metrics)
+    sender = Sender(pool, destinations, settings.outbox_attempts, metrics, tracing)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(tracing.close)
         stack.push_async_callback(pool.close)
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(parts.close)
@@ -164,7 +169,8 @@ async def _pause(stopping: asyncio.Event, seconds: float) -> None:
 
 def main() -> None:
     settings = load_settings()
-    configure_logging(settings.log_level, release=settings.release, slot=settings.slot)
+    configure_logging(settings.log_level, create_report(settings), release=settings.release, slot=settings.slot)
+    prepare_langsmith()
     if not settings.queue:
         raise SystemExit("AGENT_QUEUE is off, so there is nothing for a worker to do")
     try:

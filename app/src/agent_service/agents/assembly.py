@@ -55,7 +55,7 @@ async def assemble(
     team = declared.team
     models = Models(settings, metrics, pool, redis, rest)
     release = settings.release if settings.queue else None
-    history = History(pool, settings.history_messages, settings.history_characters, release)
+    history = History(pool, metrics, settings.history_messages, settings.history_characters, release)
     sessions = Sessions(settings, redis, rest)
     servers = McpServers(team.mcp_servers, settings.mcp_seconds)
     await servers.open()

@@ -11,7 +11,9 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from agent_service.agents.calls import Restart
 from agent_service.agents.pieces import Pieces
+from agent_service.core.logs import get_logger
 from agent_service.core.text import storable
+from agent_service.core.tracing import Span, span
 from agent_service.memory.database import Connection, Pool
 from agent_service.memory.history import History, Message, Turn
 from agent_service.memory.sessions import Sessions
@@ -22,6 +24,8 @@ from agent_service.team.router import Route
 from agent_service.team.routing import Routing
 from agent_service.team.specialists import Member, Specialists
 from agent_service.tools.calling import Asker
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class _Task:
     state: dict[str, Any]
     asker: Asker
     calls: TurnCalls
+    span: Span
 
 
 class Conversation:
@@ -106,21 +111,29 @@ class Conversation:
 
     @contextlib.asynccontextmanager
     async def _turn(self, question: Question) -> AsyncIterator[_Task]:
-        async with self._sessions.turn(question.session_id):
-            history = await self._history.load(question.session_id, question.user_id, question.own)
-            calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
-            begin_turn(calls)
-            try:
-                async with asyncio.timeout(self._turn_seconds):
-                    yield await self._assign(question, history, calls)
-            except TimeoutError as error:
-                raise model_problem(error) from error
-            finally:
-                if not calls.stored:
-                    self._models.settle_later(calls)
+        attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": question.session_id}
+        with span("invoke_agent", attributes=attributes) as opened:
+            async with self._sessions.turn(question.session_id), self._answering(question, opened) as task:
+                yield task
 
-    async def _assign(self, question: Question, history: list[Message], calls: TurnCalls) -> _Task:
+    @contextlib.asynccontextmanager
+    async def _answering(self, question: Question, opened: Span) -> AsyncIterator[_Task]:
+        history = await self._history.load(question.session_id, question.user_id, question.own)
+        calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
+        begin_turn(calls)
+        try:
+            async with asyncio.timeout(self._turn_seconds):
+                yield await self._assign(question, history, calls, opened)
+        except TimeoutError as error:
+            raise model_problem(error) from error
+        finally:
+            if not calls.stored:
+                self._models.settle_later(calls)
+
+    async def _assign(self, question: Question, history: list[Message], calls: TurnCalls, opened: Span) -> _Task:
         route = await self._routing.decide(question.message, history[-1].agent if history else None)
+        opened.update_name(f"invoke_agent {route.agent}")
+        opened.set_attribute("gen_ai.agent.name", route.agent)
         messages: list[AnyMessage] = [
             HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
             for message in history
@@ -131,6 +144,7 @@ class Conversation:
             {"messages": [*messages, HumanMessage(question.message)]},
             Asker(question.user_id, question.session_id, self._pool),
             calls,
+            opened,
         )
 
     async def _finish(
@@ -165,9 +179,22 @@ class Conversation:
             partial(_with_answer, effects, answer) if effects else None,
         )
         calls.stored = True
+        self._tell(question, answer, task.span)
         await self._models.settle(calls)
         await self._sessions.record(question.session_id, answer.agent, usage.total_tokens if usage else 0)
         return answer
+
+    def _tell(self, question: Question, answer: Answer, opened: Span) -> None:
+        if answer.usage:
+            opened.set_attributes(
+                {
+                    "gen_ai.usage.input_tokens": answer.usage.input_tokens,
+                    "gen_ai.usage.output_tokens": answer.usage.output_tokens,
+                    "agent.degraded": answer.degraded,
+                }
+            )
+        if self._models.settings.telemetry_texts:
+            logger.info("turn", question=question.message, answer=answer.response, agent=answer.agent)
 
 
 async def _with_answer(effects: Effects, answer: Answer, borrowed: Connection) -> None:

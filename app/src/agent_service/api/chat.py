@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -42,7 +43,8 @@ class Turns:
         self._access.check_size(message)
         session_id = session_id or self._session or new_session_id()
         self._state["echo_session_id"] = self._session or session_id
-        self._state["log"] = {"session_id": session_id}
+        # On every line from here on, the request's own included.
+        structlog.contextvars.bind_contextvars(session_id=session_id)
         user_id = self._access.acts_for(user_id)
         return Question(message, session_id, user_id, self.request_id, self._access.own)
 

@@ -14,6 +14,7 @@ from agent_service.api.problems import respond
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem, internal_error
+from agent_service.core.tracing import INVALID_SPAN, TRACE_HEADERS, Span, SpanKind, Tracing, failed
 
 # What the balancer and Prometheus ask, from inside the fleet.
 OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
@@ -34,14 +35,25 @@ logger = get_logger("agent_service.requests")
 class Context:
     """Give the request an id, measure it, write its line, and turn what nobody caught into a problem."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] in OPERATIONS:
+            await self._serve(scope, receive, send, INVALID_SPAN)
+            return
+        headers = Headers(scope=scope)
+        carrier = {name: value for name in TRACE_HEADERS if (value := headers.get(name))}
+        attributes = {"http.request.method": scope["method"]}
+        with self._tracing.root(scope["method"], SpanKind.SERVER, carrier, attributes) as span:
+            await self._serve(scope, receive, send, span)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
@@ -77,25 +89,36 @@ class Context:
         finally:
             if counted:
                 self._metrics.active.dec()
-            finish(self._metrics, scope, status, time.perf_counter() - started, counted)
+            finish(self._metrics, scope, status, time.perf_counter() - started, counted, span)
 
 
-def finish(metrics: Metrics, scope: Scope, status: int, seconds: float, counted: bool = True) -> None:
+def finish(
+    metrics: Metrics, scope: Scope, status: int, seconds: float, counted: bool = True, span: Span = INVALID_SPAN
+) -> None:
     """Count and log a request that is over, or a message of a socket."""
     # The route's own path, since a client's would make as many series as there are clients.
     route = getattr(scope.get("route"), "path", "unknown")
+    method = scope.get("method", "WEBSOCKET")
+    state = scope["state"]
     # A client that left before any answer is counted as Nginx does.
     status = status or 499
     metrics.requests.labels(route, str(status)).inc()
     metrics.request_seconds.labels(route).observe(seconds)
+    if span.is_recording():
+        span.update_name(f"{method} {route}")
+        span.set_attributes(
+            {"http.route": route, "http.response.status_code": status, "agent.request_id": state["request_id"]}
+        )
+        if status >= 500:
+            failed(span, state.get("log", {}).get("problem", str(status)))
     write = logger.info if counted else logger.debug
     write(
         "request",
-        method=scope.get("method", "WEBSOCKET"),
+        method=method,
         route=route,
         status=status,
         milliseconds=round(seconds * 1000, 1),
-        **scope["state"].get("log", {}),
+        **state.get("log", {}),
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from agent_service.api.access import CallerAccess
 from agent_service.api.problems import documented, respond
 from agent_service.core.logs import get_logger
 from agent_service.core.problems import Problem
@@ -24,6 +25,8 @@ CHECK_SECONDS = 2.5
 MODEL_SECONDS = 30
 
 router = APIRouter(tags=["operations"])
+# The same from outside, where the edge lets it through: for keys alone.
+for_keys = APIRouter(tags=["operations"], responses=documented(403))
 logger = get_logger(__name__)
 
 
@@ -122,3 +125,10 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@for_keys.get("/api/metrics", response_class=PlainTextResponse)
+async def metrics_for_keys(request: Request, access: CallerAccess) -> Response:
+    if access.own:
+        raise Problem(403, "forbidden", "Metrics are for holders of an API key.")
+    return await metrics(request)

@@ -3,15 +3,21 @@
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
 
 Logger = structlog.stdlib.BoundLogger
 
 
-def configure_logging(level: str, **context: str) -> None:
+# What is told of each line of an error beside the log: its fields, and what was raised.
+Report = Callable[[EventDict, BaseException | None], None]
+
+
+def configure_logging(level: str, report: Report | None = None, **context: str) -> None:
     """Send the service's and its libraries' records through one JSON formatter."""
     structlog.reset_defaults()
     shared: list[Any] = [
@@ -20,6 +26,8 @@ def configure_logging(level: str, **context: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Context({name: value for name, value in context.items() if value}),
+        _name_trace,
+        *([_Reporter(report)] if report else []),
         _describe_exception,
     ]
     structlog.configure(
@@ -75,18 +83,42 @@ class _Context:
         return {**event, **self._context}
 
 
+def _name_trace(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """The trace that a line belongs to, and its span where spans are made."""
+    current = trace.get_current_span()
+    known = current.get_span_context()
+    if known.is_valid:
+        event.setdefault("trace_id", format(known.trace_id, "032x"))
+        if current.is_recording():
+            event.setdefault("span_id", format(known.span_id, "016x"))
+    return event
+
+
 def _describe_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Keep an exception's types and places, not its texts: those quote rows, prompts and keys."""
-    info = event.pop("exc_info", None)
+    error = _raised(event.pop("exc_info", None))
     event.pop("exc_text", None)
-    if not info:
-        return event
-    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
     if error is None:
         return event
     event["exception"] = [f"{type(cause).__module__}.{type(cause).__qualname__}" for cause in _chain(error)]
     event["frames"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)][-12:]
     return event
+
+
+class _Reporter:
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        if event.get("level") in ("error", "critical"):
+            self._report(event, _raised(event.get("exc_info")))
+        return event
+
+
+def _raised(info: Any) -> BaseException | None:
+    if not info:
+        return None
+    return info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
 
 
 def _chain(error: BaseException) -> list[BaseException]:

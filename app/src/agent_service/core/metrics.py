@@ -6,6 +6,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300)
+_LOOKUP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_RATIOS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1)
 _MODEL_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 
 
@@ -109,3 +111,30 @@ class Metrics:
         self.outbox_sends = Counter(
             "agent_outbox_sends", "Attempts to send an effect.", ("kind", "outcome"), registry=self.registry
         )
+        # Telemetry (docs/telemetry.md).
+        self.model_first_token_seconds = Histogram(
+            "agent_model_first_token_seconds",
+            "Time from a streamed model call to the first piece of its answer.",
+            ("model",),
+            buckets=_MODEL_SECONDS,
+            registry=self.registry,
+        )
+        self.context_window_ratio = Histogram(
+            "agent_context_window_ratio",
+            "Share of the model's context window that a call's input filled, where the window is known.",
+            ("model",),
+            buckets=_RATIOS,
+            registry=self.registry,
+        )
+        self.retrieval_seconds = Histogram(
+            "agent_retrieval_seconds",
+            "Time to look up what a turn is answered from.",
+            ("source",),
+            buckets=_LOOKUP_SECONDS,
+            registry=self.registry,
+        )
+        self.feedback = Counter(
+            "agent_feedback", "Ratings of answers; a changed one counts again.", ("agent", "rating"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.spans_lost = Counter("agent_spans_lost", "Spans that the collector did not take.", registry=self.registry)

@@ -194,9 +194,20 @@ class Settings(BaseSettings):
     crm_notes_path: str = "/notes"
     integration_timeout_seconds: Seconds = 10
 
+    # Telemetry (docs/telemetry.md). Without this address, or OTEL_EXPORTER_OTLP_ENDPOINT, no trace leaves the process.
+    trace_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
+    # name=value,name=value, as the collector wants them.
+    trace_headers: SecretStr = SecretStr("")
+    trace_ratio: float = Field(default=1, ge=0, le=1)
+    log_spans: bool = False
+    # Whether logs and traces may hold what users and models say.
+    telemetry_texts: bool = False
+    sentry_dsn: SecretStr = SecretStr("")
+
     @field_validator(
         "api_key", "jwt_secret", "model_key", "deepseek_key", "openai_key", "anthropic_key",
         "database_password", "redis_password", "uaz_webhook_secret", "uaz_token", "crm_token",
+        "trace_headers", "sentry_dsn",
     )  # fmt: skip
     @classmethod
     def _refuse_placeholder(cls, secret: SecretStr) -> SecretStr:

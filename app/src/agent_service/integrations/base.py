@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import httpx2
 
 from agent_service.core.logs import get_logger
+from agent_service.core.tracing import outgoing
 from agent_service.work.outbox import Destination, SendError
 
 # What asking again cannot mend; a refused key can be, by whoever runs the service.
@@ -60,7 +61,8 @@ class RestClient:
         try:
             # The client's own bound is on each step, and an answer may have many.
             async with asyncio.timeout(2 * self._timeout):
-                response = await self._client.post(path.lstrip("/"), json=dict(body), headers={"Idempotency-Key": key})
+                headers = {"Idempotency-Key": key, **outgoing()}
+                response = await self._client.post(path.lstrip("/"), json=dict(body), headers=headers)
         except (httpx2.HTTPError, TimeoutError) as error:
             raise SendError(type(error).__name__) from error
         if not response.is_success:

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from agent_service.core.problems import database_down
 from agent_service.core.settings import Settings
+from agent_service.core.tracing import SpanKind, span
 
 Connection = psycopg.AsyncConnection[TupleRow]
 # What says that the database cannot be used now: not reachable, not migrated, or not the primary.
@@ -25,6 +26,8 @@ _UNUSABLE = (
 )
 
 Pool = AsyncConnectionPool[Connection]
+
+_TRACED = {"db.system.name": "postgresql"}
 
 
 def root_certificates(settings: Settings) -> str | None:
@@ -87,10 +90,14 @@ async def _autocommit(connection: Connection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connection(pool: Pool, timeout: float | None = None) -> AsyncIterator[Connection]:
-    """Borrow a connection; a database that cannot be used becomes a problem for the client."""
-    try:
-        async with pool.connection(timeout) as borrowed:
-            yield borrowed
-    except _UNUSABLE as error:
-        raise database_down() from error
+async def connection(pool: Pool, what: str = "query", *, timeout: float | None = None) -> AsyncIterator[Connection]:
+    """Borrow a connection; a database that cannot be used becomes a problem for the client.
+
+    WHAT is done with it names its part of the trace, the wait for a connection included.
+    """
+    with span(what, SpanKind.CLIENT, _TRACED):
+        try:
+            async with pool.connection(timeout) as borrowed:
+                yield borrowed
+        except _UNUSABLE as error:
+            raise database_down() from error

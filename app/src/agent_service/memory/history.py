@@ -4,7 +4,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from psycopg.types.json import Jsonb
+
+from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
+from agent_service.core.tracing import origin
 from agent_service.guard import audit
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.memory.model_calls import INSERT_CALLS, call_values
@@ -37,11 +41,11 @@ WITH turn AS (
     + INSERT_CALLS
     + """WHERE EXISTS (SELECT FROM turn)
 ), event AS (
-    INSERT INTO events (type, release, user_id, subject, payload)
+    INSERT INTO events (type, release, user_id, subject, payload, origin)
     SELECT 'conversation.turn', %(release)s, %(user_id)s, %(id)s, jsonb_build_object(
         'position', message_count, 'agent', %(agent)s::text, 'model', %(model)s::text,
         'input_tokens', %(input_tokens)s::integer, 'output_tokens', %(output_tokens)s::integer
-    )
+    ), %(origin)s::jsonb
     FROM turn WHERE %(release)s::text IS NOT NULL
 )
 INSERT INTO messages
@@ -88,8 +92,11 @@ Effects = Callable[[Connection], Awaitable[None]]
 class History:
     """With a release, turns are events of it too."""
 
-    def __init__(self, pool: Pool, messages: int, characters: int, release: str | None = None) -> None:
+    def __init__(
+        self, pool: Pool, metrics: Metrics, messages: int, characters: int, release: str | None = None
+    ) -> None:
         self._pool = pool
+        self._metrics = metrics
         self._release = release
         self._messages = messages - messages % 2
         self._characters = characters
@@ -97,13 +104,14 @@ class History:
     async def load(self, session_id: str, user_id: str | None, own: bool = False) -> list[Message]:
         """The newest messages that fit the bounds, oldest first; where OWN, of the user's own conversations alone."""
         bounds = {"id": session_id, "messages": self._messages, "characters": self._characters}
-        async with connection(self._pool) as borrowed:
-            rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
+        with self._metrics.retrieval_seconds.labels("history").time():
+            async with connection(self._pool, "load history") as borrowed:
+                rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
         if rows:
             owner = rows[0][0]
             audit.looked_at(session_id, owner)
             if user_id is not None and owner != user_id and (own or owner is not None):
-                raise _foreign()
+                raise foreign()
         messages = [Message(role, content, agent) for _, role, content, agent in rows if role is not None]
         # The bound on characters may have cut a turn in two.
         return messages[1:] if messages and messages[0].role == "assistant" else messages
@@ -112,6 +120,7 @@ class History:
         """Store the turn, and in the same transaction what follows from it."""
         values = {
             "release": self._release,
+            "origin": Jsonb(origin()) if self._release else None,
             "id": turn.session_id,
             "user_id": turn.user_id,
             "question": turn.question,
@@ -124,10 +133,13 @@ class History:
             "output_tokens": turn.output_tokens,
             **call_values(turn.calls),
         }
-        async with connection(self._pool) as borrowed, borrowed.transaction() if effects else contextlib.nullcontext():
+        async with (
+            connection(self._pool, "store turn") as borrowed,
+            borrowed.transaction() if effects else contextlib.nullcontext(),
+        ):
             stored = await borrowed.execute(_APPEND, values)
             if stored.rowcount != 2:
-                raise _foreign()
+                raise foreign()
             if effects:
                 await effects(borrowed)
         audit.changed(turn.session_id, turn.user_id)
@@ -138,5 +150,5 @@ class History:
             await borrowed.execute("SELECT FROM conversations, model_calls LIMIT 1")
 
 
-def _foreign() -> Problem:
+def foreign() -> Problem:
     return Problem(403, "conversation-of-another-user", "This session_id belongs to another user_id.")

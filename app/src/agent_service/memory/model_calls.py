@@ -51,11 +51,11 @@ async def store_calls(pool: Pool, turn: TurnCalls) -> None:
         "user_id": turn.user_id,
         **call_values(turn.calls),
     }
-    async with connection(pool) as borrowed:
+    async with connection(pool, "store model calls") as borrowed:
         await borrowed.execute(INSERT_CALLS, values)
 
 
 async def spent_since(pool: Pool, start: datetime) -> Decimal:
-    async with connection(pool) as borrowed:
+    async with connection(pool, "sum costs") as borrowed:
         row = await (await borrowed.execute(_SPENT, [start])).fetchone()
     return Decimal(row[0]) if row else Decimal(0)

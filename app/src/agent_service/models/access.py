@@ -44,7 +44,7 @@ class Models:
         @cache
         def model(reference: str) -> Model:
             created = create_model(settings, reference)
-            created.chat.callbacks = [Recorder(created.name, prices, metrics)]
+            created.chat.callbacks = [Recorder(created, prices, metrics, settings.telemetry_texts)]
             return created
 
         fallbacks = [model(reference) for reference in settings.model_fallbacks]

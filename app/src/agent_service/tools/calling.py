@@ -14,6 +14,7 @@ from langgraph.types import Command
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
+from agent_service.core.tracing import Span, failed, span
 from agent_service.memory.database import Pool
 
 logger = get_logger(__name__)
@@ -53,6 +54,21 @@ class ToolCalls(AgentMiddleware[Any, Any, Any]):
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
         name = request.tool_call["name"] if request.tool else "unknown"
+        attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": name,
+            "gen_ai.tool.call.id": request.tool_call["id"] or "",
+        }
+        with span(f"execute_tool {name}", attributes=attributes) as opened:
+            return await self._call(request, handler, name, opened)
+
+    async def _call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+        name: str,
+        opened: Span,
+    ) -> ToolMessage | Command[Any]:
         rounds = _rounds(request.state["messages"])
         if rounds > self._rounds + 1:
             raise Problem(502, "model-tool-loop", "The model went on asking for tools.", source="model")
@@ -65,11 +81,14 @@ class ToolCalls(AgentMiddleware[Any, Any, Any]):
             raise
         except Exception as error:
             self._metrics.tool_calls.labels(name, "failed").inc()
+            failed(opened, type(error).__qualname__)
             return ToolMessage(
                 self._reason(name, error), tool_call_id=request.tool_call["id"], name=name, status="error"
             )
-        failed = isinstance(result, ToolMessage) and result.status == "error"
-        self._metrics.tool_calls.labels(name, "failed" if failed else "done").inc()
+        refused = isinstance(result, ToolMessage) and result.status == "error"
+        self._metrics.tool_calls.labels(name, "failed" if refused else "done").inc()
+        if refused:
+            failed(opened, "refused")
         return result
 
     def _reason(self, name: str, error: Exception) -> str:

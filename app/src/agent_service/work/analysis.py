@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from agent_service.core.problems import Problem
 from agent_service.core.settings import Settings
 from agent_service.core.text import storable
+from agent_service.core.tracing import origin
 from agent_service.guard.audit import Audit
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.models.failures import model_problem
@@ -41,12 +42,12 @@ WITH analysis AS (
     FROM analysis, unnest(%(names)s::text[], %(types)s::text[], %(urls)s::text[], %(contents)s::bytea[])
         WITH ORDINALITY AS document (name, media_type, url, content, position)
 ), event AS (
-    INSERT INTO events (type, release, user_id, subject, payload)
-    SELECT %(type)s, %(release)s, %(user_id)s, id::text, jsonb_build_object('documents', %(count)s::integer)
+    INSERT INTO events (type, release, user_id, subject, payload, origin)
+    SELECT %(type)s, %(release)s, %(user_id)s, id::text, jsonb_build_object('documents', %(count)s::integer), %(origin)s
     FROM analysis
 )
 SELECT enqueue_job_v1(
-    'analysis:' || id, %(release)s, %(task)s, jsonb_build_object('analysis', id), NULL
+    'analysis:' || id, %(release)s, %(task)s, jsonb_build_object('analysis', id, 'origin', %(origin)s::jsonb), NULL
 ) FROM analysis
 """
 
@@ -91,11 +92,12 @@ async def accept(pool: Pool, release: str, request: Request) -> uuid.UUID:
         "urls": [source.url for source in request.sources],
         "contents": [source.content for source in request.sources],
         "count": len(request.sources),
+        "origin": Jsonb(origin()),
         "type": events.UPLOADED,
         "release": release,
         "task": TASK,
     }
-    async with connection(pool) as borrowed:
+    async with connection(pool, "accept analysis") as borrowed:
         await borrowed.execute(_ACCEPT, values, binary=True)
     return identity
 
@@ -135,7 +137,7 @@ class Analyses:
         identity, key = arguments["analysis"], arguments["key"]
         if await is_done(self._pool, key):
             return
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool, "begin analysis") as borrowed:
             row = await (
                 await borrowed.execute(
                     "UPDATE analyses SET state = 'running', progress = 0, problem = NULL, finished_at = NULL"
@@ -193,7 +195,7 @@ class Analyses:
             "SELECT position, name, media_type, url, content FROM analysis_documents"
             " WHERE analysis_id = %s ORDER BY position"
         )
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool, "read documents") as borrowed:
             rows = await (await borrowed.execute(query, [identity], binary=True)).fetchall()
         texts: dict[str, str] = {}
         for position, name, media_type, url, content in rows:
@@ -219,7 +221,7 @@ class Analyses:
             nonlocal written
             if time.monotonic() >= written + PROGRESS_SECONDS:
                 written = time.monotonic()
-                async with connection(self._pool) as borrowed:
+                async with connection(self._pool, "note progress") as borrowed:
                     await borrowed.execute(
                         "UPDATE analyses SET progress = %s WHERE id = %s AND state = 'running'",
                         [done / steps, identity],

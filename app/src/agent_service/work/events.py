@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
+from agent_service.core.tracing import origin
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.work.queue import Arguments, Task, finishing
 
@@ -20,7 +21,7 @@ TYPES = (TURN, UPLOADED, ANALYSED, RECEIVED)
 
 BATCH = 200
 
-_RECORD = "INSERT INTO events (type, release, user_id, subject, payload) VALUES (%s, %s, %s, %s, %s)"
+_RECORD = "INSERT INTO events (type, release, user_id, subject, payload, origin) VALUES (%s, %s, %s, %s, %s, %s)"
 
 _CLAIM = """
 UPDATE events SET dispatched_at = now() WHERE id IN (
@@ -31,9 +32,11 @@ UPDATE events SET dispatched_at = now() WHERE id IN (
 _QUEUE = """
 SELECT enqueue_job_v1(
     'event:' || consumer || ':' || event, %(release)s, 'consume:' || consumer,
-    jsonb_build_object('event', event), NULL
+    jsonb_strip_nulls(jsonb_build_object('event', event, 'origin', events.origin)), NULL
 )
 FROM unnest(%(consumers)s::text[], %(events)s::bigint[]) AS pair (consumer, event)
+JOIN events ON events.id = event
+ORDER BY event
 """
 
 _MISSED = """
@@ -75,7 +78,7 @@ class Consumer:
 async def record(
     borrowed: Connection, release: str, kind: str, subject: str, user_id: str | None, payload: Mapping[str, Any]
 ) -> None:
-    await borrowed.execute(_RECORD, [kind, release, user_id, subject, Jsonb(dict(payload))])
+    await borrowed.execute(_RECORD, [kind, release, user_id, subject, Jsonb(dict(payload)), Jsonb(origin())])
 
 
 async def dispatch(pool: Pool, release: str, consumers: Sequence[Consumer]) -> int:

@@ -4,6 +4,7 @@ from psycopg.types.json import Jsonb
 
 from agent_service.agents.conversation import Answer, Conversation, Question
 from agent_service.core.problems import Problem
+from agent_service.core.tracing import origin
 from agent_service.guard.audit import Audit
 from agent_service.integrations.uaz import TEXT, Incoming, parts
 from agent_service.memory.database import Connection, Pool, connection
@@ -19,11 +20,11 @@ WITH message AS (
     VALUES (%(id)s, %(chat)s, %(number)s, %(text)s, %(request_id)s)
     ON CONFLICT (id) DO NOTHING RETURNING id
 ), event AS (
-    INSERT INTO events (type, release, user_id, subject, payload)
-    SELECT %(type)s, %(release)s, %(user_id)s, id, %(payload)s FROM message
+    INSERT INTO events (type, release, user_id, subject, payload, origin)
+    SELECT %(type)s, %(release)s, %(user_id)s, id, %(payload)s, %(origin)s FROM message
 )
 SELECT enqueue_job_v1(
-    'message:' || id, %(release)s, %(task)s, jsonb_build_object('message', id), %(lock)s
+    'message:' || id, %(release)s, %(task)s, jsonb_build_object('message', id, 'origin', %(origin)s::jsonb), %(lock)s
 ) FROM message
 """
 
@@ -44,10 +45,11 @@ async def receive(pool: Pool, release: str, message: Incoming, request_id: str) 
         "release": release,
         "user_id": user_of(message.number),
         "payload": Jsonb({"channel": "whatsapp", "characters": len(message.text)}),
+        "origin": Jsonb(origin()),
         "task": TASK,
         "lock": f"chat:{message.chat}",
     }
-    async with connection(pool) as borrowed:
+    async with connection(pool, "receive message") as borrowed:
         return await (await borrowed.execute(_RECEIVE, values)).fetchone() is not None
 
 
@@ -57,7 +59,7 @@ def answering(pool: Pool, conversation: Conversation, audit: Audit) -> Task:
         if await is_done(pool, key):
             return
         query = "SELECT chat, sender, text, request_id FROM inbound_messages WHERE id = %s"
-        async with connection(pool) as borrowed:
+        async with connection(pool, "read message") as borrowed:
             row = await (await borrowed.execute(query, [identity])).fetchone()
         if row is None:
             return

@@ -4,10 +4,12 @@ import random
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import structlog
 from psycopg.types.json import Jsonb
 
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
+from agent_service.core.tracing import SpanKind, Tracing, carried, origin
 from agent_service.memory.database import Connection, Pool, connection
 
 BACKOFF_SECONDS = 300
@@ -15,7 +17,7 @@ BACKOFF_SECONDS = 300
 logger = get_logger(__name__)
 
 _TAKE = """
-SELECT id, key, kind, payload, attempts FROM outbox AS entry
+SELECT id, key, kind, payload, attempts, origin FROM outbox AS entry
 WHERE state = 'waiting' AND next_at <= now() AND kind = ANY (%s) AND (
     lane IS NULL OR NOT EXISTS (
         SELECT FROM outbox AS earlier
@@ -48,18 +50,22 @@ async def put(
 ) -> None:
     """Inside the transaction of what the effect follows from. Of one lane, one is sent after the other."""
     await borrowed.execute(
-        "INSERT INTO outbox (key, kind, lane, payload) VALUES (%s, %s, %s, %s) ON CONFLICT (key) DO NOTHING",
-        [key, kind, lane, Jsonb(dict(payload))],
+        "INSERT INTO outbox (key, kind, lane, payload, origin) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT (key) DO NOTHING",
+        [key, kind, lane, Jsonb(dict(payload)), Jsonb(origin())],
     )
 
 
 class Sender:
-    def __init__(self, pool: Pool, destinations: Mapping[str, Destination], attempts: int, metrics: Metrics) -> None:
+    def __init__(
+        self, pool: Pool, destinations: Mapping[str, Destination], attempts: int, metrics: Metrics, tracing: Tracing
+    ) -> None:
         self._pool = pool
         self._destinations = destinations
         self.kinds = list(destinations)
         self._attempts = attempts
         self._metrics = metrics
+        self._tracing = tracing
 
     async def send_one(self) -> bool:
         """Send the next entry that is due, if there is one.
@@ -70,11 +76,18 @@ class Sender:
             row = await (await borrowed.execute(_TAKE, [self.kinds])).fetchone()
             if row is None:
                 return False
-            number, key, kind, payload, attempts = row
+            number, key, kind, payload, attempts, follows = row
+            follows = follows or {}
             try:
-                await self._destinations[kind].send(payload, key)
+                with (
+                    structlog.contextvars.bound_contextvars(**carried(follows)),
+                    self._tracing.root(
+                        f"send {kind}", SpanKind.CLIENT, follows, {"agent.outbox.attempt": attempts + 1}
+                    ),
+                ):
+                    await self._destinations[kind].send(payload, key)
             except SendError as error:
-                await self._failed(borrowed, number, kind, attempts + 1, error)
+                await self._failed(borrowed, number, kind, attempts + 1, error, carried(follows))
             else:
                 await borrowed.execute(
                     "UPDATE outbox SET state = 'sent', attempts = attempts + 1, error = NULL, sent_at = now()"
@@ -84,7 +97,9 @@ class Sender:
                 self._metrics.outbox_sends.labels(kind, "sent").inc()
         return True
 
-    async def _failed(self, borrowed: Connection, number: int, kind: str, attempts: int, error: SendError) -> None:
+    async def _failed(
+        self, borrowed: Connection, number: int, kind: str, attempts: int, error: SendError, follows: dict[str, str]
+    ) -> None:
         dead = error.final or attempts >= self._attempts
         pause = min(2.0**attempts, BACKOFF_SECONDS) * random.uniform(0.75, 1.25)
         await borrowed.execute(
@@ -93,4 +108,4 @@ class Sender:
             ["dead" if dead else "waiting", attempts, error.code, pause, number],
         )
         self._metrics.outbox_sends.labels(kind, "dead" if dead else "failed").inc()
-        logger.warning("effect_dead" if dead else "effect_failed", kind=kind, entry=number, code=error.code)
+        logger.warning("effect_dead" if dead else "effect_failed", kind=kind, entry=number, code=error.code, **follows)

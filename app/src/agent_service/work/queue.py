@@ -33,13 +33,13 @@ async def finish(borrowed: Connection, key: str) -> None:
 
 @contextlib.asynccontextmanager
 async def finishing(pool: Pool, key: str) -> AsyncIterator[Connection]:
-    async with connection(pool) as borrowed, borrowed.transaction():
+    async with connection(pool, "finish job") as borrowed, borrowed.transaction():
         await finish(borrowed, key)
         yield borrowed
 
 
 async def is_done(pool: Pool, key: str) -> bool:
-    async with connection(pool) as borrowed:
+    async with connection(pool, "look at job") as borrowed:
         row = await (await borrowed.execute("SELECT done_at FROM job_keys WHERE key = %s", [key])).fetchone()
     return bool(row and row[0])
 

@@ -16,6 +16,7 @@ from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem, internal_error
 from agent_service.core.settings import Settings
+from agent_service.core.tracing import Span, SpanKind, Tracing, carried
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.work.queue import AlreadyDone, Arguments, Task
 
@@ -64,11 +65,14 @@ class _Retry(retry.BaseRetryStrategy):
 
 
 class Runner:
-    def __init__(self, settings: Settings, pool: Pool, tasks: Iterable[Task], metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, tasks: Iterable[Task], metrics: Metrics, tracing: Tracing
+    ) -> None:
         self._settings = settings
         self._pool = pool
         self._tasks: Mapping[str, Task] = {task.name: task for task in tasks}
         self._metrics = metrics
+        self._tracing = tracing
         self._retry = _Retry(settings.job_attempts)
         self._app = procrastinate.App(connector=procrastinate.PsycopgConnector())
         for task in self._tasks.values():
@@ -137,8 +141,21 @@ class Runner:
         self, call_next: Callable[[], Awaitable[Any]], context: job_context.JobContext, worker: Worker
     ) -> None:
         job = context.job
+        given = job.task_kwargs.get("origin")
+        origin = {name: str(value) for name, value in given.items()} if isinstance(given, dict) else {}
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(job_id=job.id, task=job.task_name)
+        structlog.contextvars.bind_contextvars(job_id=job.id, task=job.task_name, **carried(origin))
+        attributes: dict[str, str | int] = {
+            "messaging.system": "procrastinate",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": job.queue,
+            "messaging.message.id": str(job.id),
+            "agent.job.attempt": job.attempts + 1,
+        }
+        with self._tracing.root(f"process {job.task_name}", SpanKind.CONSUMER, origin, attributes) as span:
+            await self._run(call_next, job, span)
+
+    async def _run(self, call_next: Callable[[], Awaitable[Any]], job: jobs.Job, span: Span) -> None:
         started = time.perf_counter()
         outcome = "done"
         try:
@@ -156,7 +173,9 @@ class Runner:
                 async with connection(self._pool) as borrowed:
                     await self._give_up(borrowed, job.task_name, job.task_kwargs, problem)
             code = error.code if isinstance(error, Problem) else None
-            logger.warning("job_failed", outcome=outcome, attempt=job.attempts + 1, code=code, exc_info=error)
+            # What nobody foresaw, and no repetition mended.
+            write = logger.error if outcome == "failed" and code is None else logger.warning
+            write("job_failed", outcome=outcome, attempt=job.attempts + 1, code=code, exc_info=error)
             raise
         finally:
             seconds = time.perf_counter() - started
@@ -164,6 +183,7 @@ class Runner:
             name = job.task_name if job.task_name in self._tasks else "unknown"
             self._metrics.jobs.labels(name, outcome).inc()
             self._metrics.job_seconds.labels(name).observe(seconds)
+            span.set_attribute("agent.job.outcome", outcome)
             logger.info("job", outcome=outcome, milliseconds=round(seconds * 1000, 1))
 
     async def _give_up(self, borrowed: Connection, name: str, arguments: Arguments, problem: Problem) -> None:
