@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from forks import Forked
 
 INSTALL = "apt-get install --yes postgresql redis-server"
 MODEL_SERVER = Path(__file__).parents[2] / "tests" / "support" / "model_server.py"
@@ -101,6 +102,9 @@ class Postgres:
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
         self.execute(f"CREATE DATABASE {name} OWNER {name}")
 
+    def copy_database(self, template: str, name: str, owner: str) -> None:
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")
+
     def _run(self, name: str, *arguments: str) -> None:
         result = subprocess.run(
             [*unprivileged(), binary(name), "-D", str(self._data), *arguments],
@@ -168,7 +172,7 @@ def accepts(port: int) -> bool:
     return False
 
 
-def end(process: "subprocess.Popen[Any]", seconds: float = 10) -> int:
+def end(process: "subprocess.Popen[Any] | Forked", seconds: float = 10) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

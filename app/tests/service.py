@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
 import httpx
 import uvicorn
 from servers import PASSWORD, accepts, end, free_port, wait_for
@@ -129,17 +131,14 @@ class ProcessService:
 
 
 class Worker:
-    """The worker's command on a host."""
+    """The worker's process."""
 
     def __init__(self, log: Path, **changes: str) -> None:
         self.port = free_port()
         self._log = log
         changes = {"AGENT_QUEUE": "true", "AGENT_WORKER_METRICS_PORT": str(self.port), **changes}
         with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent_service.worker"],
-                cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            self.process = forks.start("worker", cwd=APP, env=environment(**changes), stdout=output, stderr=output)
         self.client = Client(self.port, key=None)
 
     def wait(self) -> "Worker":
@@ -160,7 +159,11 @@ class Worker:
 
 
 def agentctl(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "agent_service.cli", *arguments],
-        cwd=APP, env=environment(**changes), capture_output=True, text=True,
-    )  # fmt: skip
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = forks.start(
+            "agentctl", *arguments, cwd=APP, env=environment(**changes), stdout=output, stderr=errors
+        )
+        code = process.wait()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())

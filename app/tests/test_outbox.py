@@ -86,7 +86,7 @@ def test_what_is_being_sent_is_locked_from_others(site: Site) -> None:
     site.worker("r1").wait()
     wait_for(lambda: len(site.receiver.posts()) == 1, 30, "the request")
     with psycopg.connect(
-        host="127.0.0.1", port=site.postgres.port, dbname=site.database, user=site.database, password=PASSWORD
+        host="127.0.0.1", port=site.postgres.port, dbname=site.database, user=site.settings["database_user"], password=PASSWORD
     ) as connection:
         assert connection.execute("SELECT id FROM outbox FOR UPDATE SKIP LOCKED").fetchall() == []
     site.receiver.gate.set()
