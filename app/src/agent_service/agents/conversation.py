@@ -32,6 +32,8 @@ class Question:
     request_id: str | None
     # Whether the user may open nothing but what is theirs, as the bearer of a token.
     own: bool = False
+    # The key or token that it came with.
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,13 @@ class Conversation:
     async def _turn(self, question: Question) -> AsyncIterator[_Task]:
         async with self._sessions.turn(question.session_id):
             history = await self._history.load(question.session_id, question.user_id, question.own)
-            calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
+            calls = TurnCalls(
+                question.request_id,
+                question.session_id,
+                question.user_id,
+                opening=not history,
+                caller=question.caller,
+            )
             begin_turn(calls)
             try:
                 async with asyncio.timeout(self._turn_seconds):

@@ -43,7 +43,7 @@ class Turns:
         self._state["echo_session_id"] = self._session or session_id
         self._state["log"] = {"session_id": session_id}
         user_id = self._access.acts_for(user_id)
-        return Question(message, session_id, user_id, self.request_id, self._access.own)
+        return Question(message, session_id, user_id, self.request_id, self._access.own, self._access.caller.counted_as)
 
     async def answer(self, question: Question) -> ChatResponse:
         await self._access.take()
