@@ -100,6 +100,7 @@ def _serve(address: str) -> dict[str, Any] | None:
     """Fork what is ordered, and say how it ended; in a process that was forked, return its order."""
     for module in _PRELOADED:
         importlib.import_module(module)
+    importlib.import_module("shipped").share()
     gc.collect()
     gc.freeze()
     running: dict[int, socket.socket] = {}

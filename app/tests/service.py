@@ -12,6 +12,7 @@ from typing import Any
 
 import forks
 import httpx
+import shipped
 import uvicorn
 from servers import PASSWORD, accepts, end, free_port, wait_for
 
@@ -20,6 +21,8 @@ from agent_service.core.settings import Settings
 
 APP = Path(__file__).parents[1]
 KEY = "a-key-for-the-tests-of-this-service"
+
+shipped.share()
 
 
 @dataclass
@@ -69,7 +72,7 @@ class LocalService:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
-        wait_for(lambda: self._server.started or not self._thread.is_alive(), 20, "start-up")
+        wait_for(lambda: self._server.started or not self._thread.is_alive(), 60, "start-up")
         self.client = Client(self.port)
 
     def ask_to_stop(self) -> None:
