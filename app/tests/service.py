@@ -121,7 +121,7 @@ class ProcessService:
             )  # fmt: skip
         self.client = Client(self.port)
 
-    def wait(self, seconds: float = 30) -> None:
+    def wait(self, seconds: float = 60) -> None:
         wait_for(lambda: self.process.poll() is not None or accepts(self.port), seconds, "start-up")
         assert self.process.poll() is None, self.log()
 
@@ -145,7 +145,7 @@ class Worker:
         self.client = Client(self.port, key=None)
 
     def wait(self) -> "Worker":
-        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 30, "start-up")
+        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 60, "start-up")
         assert self.process.poll() is None, self.log()
         return self
 
