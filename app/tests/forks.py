@@ -110,6 +110,8 @@ def _serve(address: str) -> dict[str, Any] | None:
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
+    # An interrupt of the tests is theirs: they end what they started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     selector = selectors.DefaultSelector()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -134,6 +136,7 @@ def _serve(address: str) -> dict[str, Any] | None:
                 signal.set_wakeup_fd(-1)
                 for number in (signal.SIGCHLD, signal.SIGTERM):
                     signal.signal(number, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 selector.close()
                 for other in (listener, awake, waker, connection, *running.values()):
                     other.close()

@@ -134,9 +134,9 @@ class Spending:
             if not self._rest:
                 try:
                     found, begun = await self._redis.mget(self._keys)
+                    self.counter = str(begun or "")
                     whole = found is not None and begun is not None
-                    self.counter = begun or ""
-                    self._know(from_pico(int(found) if whole else await self._rebuild(0)))
+                    self._know(from_pico(int(str(found)) if whole else await self._rebuild(0)))
                     return
                 except (RedisError, OSError) as error:
                     self._rest.begin(error)
