@@ -14,7 +14,7 @@ from servers import PASSWORD, Model, Postgres, Redis
 from service import Client, LocalService, migrate
 from work import SECRET, TOKEN, Receiver, Site
 
-DATABASE = "agent"
+DATABASE, TEMPLATE = "agent", "template_of_agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
 MODEL_SECONDS = 1
 
@@ -90,6 +90,8 @@ def database(postgres: Postgres) -> str:
     process = migrate(postgres.port, DATABASE)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
+    # Nobody uses this one, as PostgreSQL wants it of what is copied.
+    postgres.copy_database(DATABASE, TEMPLATE, DATABASE)
     return DATABASE
 
 
@@ -201,19 +203,15 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def site(
-    postgres: Postgres, redis: Redis, model: Model, model_settings: dict[str, Any], receiver: Receiver,
+    postgres: Postgres, model: Model, model_settings: dict[str, Any], receiver: Receiver,
     run_briefly: Run, tmp_path: Path,
 ) -> Iterator[Site]:  # fmt: skip
     """A database of its own, so that no other test's jobs are in its queue."""
     name = f"site_{uuid.uuid4().hex[:12]}"
-    postgres.create_database(name)
-    process = migrate(postgres.port, name)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    postgres.copy_database(TEMPLATE, name, DATABASE)
     settings = {
         **model_settings,
         "database_name": name,
-        "database_user": name,
         "queue": True,
         "uaz_webhook_secret": SECRET,
         "uaz_url": receiver.url,

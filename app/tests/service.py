@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
 import httpx
+import shipped
 import uvicorn
 from servers import PASSWORD, accepts, end, free_port, wait_for
 
@@ -18,6 +21,8 @@ from agent_service.core.settings import Settings
 
 APP = Path(__file__).parents[1]
 KEY = "a-key-for-the-tests-of-this-service"
+
+shipped.share()
 
 
 @dataclass
@@ -67,7 +72,7 @@ class LocalService:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
-        wait_for(lambda: self._server.started or not self._thread.is_alive(), 20, "start-up")
+        wait_for(lambda: self._server.started or not self._thread.is_alive(), 60, "start-up")
         self.client = Client(self.port)
 
     def ask_to_stop(self) -> None:
@@ -116,7 +121,7 @@ class ProcessService:
             )  # fmt: skip
         self.client = Client(self.port)
 
-    def wait(self, seconds: float = 30) -> None:
+    def wait(self, seconds: float = 60) -> None:
         wait_for(lambda: self.process.poll() is not None or accepts(self.port), seconds, "start-up")
         assert self.process.poll() is None, self.log()
 
@@ -129,21 +134,18 @@ class ProcessService:
 
 
 class Worker:
-    """The worker's command on a host."""
+    """The worker's process."""
 
     def __init__(self, log: Path, **changes: str) -> None:
         self.port = free_port()
         self._log = log
         changes = {"AGENT_QUEUE": "true", "AGENT_WORKER_METRICS_PORT": str(self.port), **changes}
         with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent_service.worker"],
-                cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            self.process = forks.start("worker", cwd=APP, env=environment(**changes), stdout=output, stderr=output)
         self.client = Client(self.port, key=None)
 
-    def wait(self, seconds: float = 30) -> "Worker":
-        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), seconds, "start-up")
+    def wait(self) -> "Worker":
+        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 60, "start-up")
         assert self.process.poll() is None, self.log()
         return self
 
@@ -160,7 +162,11 @@ class Worker:
 
 
 def agentctl(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "agent_service.cli", *arguments],
-        cwd=APP, env=environment(**changes), capture_output=True, text=True,
-    )  # fmt: skip
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = forks.start(
+            "agentctl", *arguments, cwd=APP, env=environment(**changes), stdout=output, stderr=errors
+        )
+        code = process.wait()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from access import GUARD, SMALL, bearer
-from servers import wait_for
+from servers import Postgres, wait_for
 from service import Client, LocalService
 from test_documents import pdf
 from work import Site, finished
@@ -171,3 +171,19 @@ def test_analyses_count_as_requests_of_the_tier(
     answers = [post(json={"text": "A long document. " * 100}) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [202] * 3 + [429]
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+
+
+def test_each_document_of_an_analysis_counts(
+    run: Callable[[dict[str, Any]], LocalService], model_settings: dict[str, Any], postgres: Postgres, database: str
+) -> None:
+    """The tier allows three a day: what does not fit is refused whole, before any of it is kept."""
+    settings = {**model_settings, **GUARD, "queue": True, "release": "nobody-works-for", "name": uuid.uuid4().hex}
+    post = partial(run(settings).client.post, "/api/analyze", headers=bearer(SMALL))
+    kept = postgres.execute("SELECT count(*) FROM analyses", database)
+    for several in ({"json": {"documents": [{"text": "One"}] * 4}}, {"files": [("file", ("a.txt", b"One"))] * 4}):
+        refused = post(**several)
+        assert (refused.status_code, refused.headers["ratelimit-remaining"]) == (429, "3")
+    assert postgres.execute("SELECT count(*) FROM analyses", database) == kept
+    answers = [post(json={"documents": [{"text": "One"}] * count}) for count in (2, 2, 1)]
+    assert [answer.status_code for answer in answers] == [202, 429, 202]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["1", "1", "0"]

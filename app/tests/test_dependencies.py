@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -43,10 +42,8 @@ def test_redis_down_costs_nothing_but_order_of_context(
     client.chat("Before", session_id=session_id)
     redis.stop()
     try:
-        started = time.monotonic()
         assert client.chat("During", session_id=session_id).json()["response"] == "(2) You said: During"
         assert client.events("Streamed", session_id=session_id)[-1].name == "done"
-        assert time.monotonic() - started < 2
         response = client.get("/ready")
         assert response.status_code == 200
         assert response.json()["status"] == "degraded"

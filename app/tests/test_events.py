@@ -1,5 +1,6 @@
 """What happened and who is told: with it or not at all, once, and again only where it was missed."""
 
+from access import GUARD, PRO, bearer, token
 from servers import wait_for
 from service import agentctl
 from work import Site, finished, message
@@ -92,8 +93,13 @@ def test_a_replay_for_nobody_says_whom_there_is(site: Site) -> None:
 
 
 def test_how_an_integration_stands(site: Site) -> None:
-    api = site.api("r1", **crm(site))
+    api = site.api("r1", **crm(site), **GUARD)
     site.receiver.usual = 503
+    for customer in (PRO, token("ana"), token("ana", tier="enterprise")):
+        refused = api.get("/api/integrations/crm/status", headers=bearer(customer))
+        assert (refused.status_code, refused.json()["type"]) == (403, "urn:agent:problem:forbidden")
+    # Neither did they make the service ask.
+    assert site.receiver.requests == []
     status = api.get("/api/integrations/crm/status").json()
     assert (status["status"], status["error"]) == ("degraded", "503")
     assert [request["path"] for request in site.receiver.requests] == ["/v1/health"] * 2

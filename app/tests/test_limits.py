@@ -205,6 +205,15 @@ def test_one_address_is_limited_and_another_is_not(proxied: Callable[..., Client
     assert {client.get("/ready").status_code for _ in range(6)} == {200}
 
 
+def test_a_webhook_is_called_as_often_as_an_address_may(proxied: Callable[..., Client]) -> None:
+    uaz = {"uaz_webhook_secret": "a-secret-of-the-webhook", "uaz_url": "http://127.0.0.1:9", "uaz_token": "a-token"}
+    client = proxied(address_requests_per_minute=3, queue=True, **uaz)
+    answers = [client.post("/webhook/uaz", content=b"{}") for _ in range(8)]
+    assert [answer.status_code for answer in answers[:3]] == [403] * 3
+    # A minute may end in between.
+    assert 429 in [answer.status_code for answer in answers[3:]]
+
+
 def test_failures_are_limited_and_those_with_a_key_are_not_locked_out(proxied: Callable[..., Client]) -> None:
     client = proxied(address_failures_per_minute=3)
     statuses = [from_address(client, "192.0.2.1", "no-key-at-all").status_code for _ in range(9)]

@@ -48,6 +48,19 @@ def test_from_empty_by_several_at_once_and_again(postgres: Postgres) -> None:
     assert "Running upgrade" not in output
 
 
+def test_a_library_that_the_migration_was_not_made_for_is_one_line(postgres: Postgres, tmp_path: Path) -> None:
+    postgres.create_database("unpinned")
+    app = release(tmp_path)
+    other = "99.00.00_01_something_else"
+    patch = f"from agent_service.work import schema\nschema.packaged = lambda: [{other!r}]\n"
+    (app / "migrations/env.py").write_text(patch + (app / "migrations/env.py").read_text())
+    code, _, errors = finish(migrate(postgres.port, "unpinned", app))
+    assert code != 0
+    assert errors.startswith(f"The migration stopped: procrastinate's tables are of {other}, this release's migrations")
+    assert "Traceback" not in errors
+    assert "procrastinate_jobs" not in tables(postgres, "unpinned")
+
+
 def test_database_that_does_not_answer_is_one_line() -> None:
     code, _, errors = finish(migrate(free_port(), "nobody"))
     assert code != 0

@@ -141,10 +141,8 @@ def test_breaker_opens_for_all_instances_and_recovers(
     assert len(model.requests()) <= asked + 2
     assert client.get("/ready").status_code == 200
     model.control(reset=True)
-    gone = time.monotonic()
     for instance in (client, peer):
         wait_for(lambda instance=instance: instance.chat("Hi").status_code == 200, 20, "recovery")  # type: ignore[misc]
-    assert time.monotonic() - gone < 20
     wait_for(lambda: breakers(client) == breakers(peer) == {"deepseek-v4-flash": "closed"}, 5, "closed breakers")
 
 

@@ -85,8 +85,9 @@ def test_what_is_being_sent_is_locked_from_others(site: Site) -> None:
     site.receiver.gate.clear()
     site.worker("r1").wait()
     wait_for(lambda: len(site.receiver.posts()) == 1, 30, "the request")
+    user = site.settings["database_user"]
     with psycopg.connect(
-        host="127.0.0.1", port=site.postgres.port, dbname=site.database, user=site.database, password=PASSWORD
+        host="127.0.0.1", port=site.postgres.port, dbname=site.database, user=user, password=PASSWORD
     ) as connection:
         assert connection.execute("SELECT id FROM outbox FOR UPDATE SKIP LOCKED").fetchall() == []
     site.receiver.gate.set()

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,10 +69,8 @@ def test_start_and_stop_are_notified_though_the_database_is_down(start: Start, t
         AGENT_DATABASE_WAIT_SECONDS="0.2",
     )
     assert "Release r1, model offline" in listener.until("READY=1")[-1]
-    started = time.monotonic()
     for _ in range(4):
         listener.until("WATCHDOG=1")
-    assert time.monotonic() - started < 2
     service.process.terminate()
     listener.until("STOPPING=1")
     assert service.process.wait(10) in STOPPED

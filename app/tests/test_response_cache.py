@@ -3,15 +3,17 @@
 import subprocess
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from access import FREE, GUARD, PRO, bearer, token
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from redis import Redis as RedisClient
 from servers import PASSWORD, Model, Postgres, Redis
-from service import Client, LocalService, agentctl
+from service import KEY, Client, LocalService, agentctl
 
 from agent_service.models.cache import fingerprint, reader
 from agent_service.models.turn import TurnCalls
@@ -130,13 +132,31 @@ def balance(account: str) -> str:
     return account
 
 
-def test_reader_is_everybody_only_for_what_is_nobodys() -> None:
-    opening = TurnCalls(session_id="s", opening=True)
+def test_reader_is_everybody_with_a_key_only_for_what_is_nobodys() -> None:
+    turn = partial(TurnCalls, session_id="s", caller="key:shop")
     asked: list[BaseMessage] = [HumanMessage("Hi")]
-    assert reader(opening, asked) == "all"
-    assert reader(opening, [*asked, ToolMessage("12", tool_call_id="1")]) == "session:s"
-    assert reader(TurnCalls(session_id="s"), asked) == "session:s"
-    assert reader(TurnCalls(session_id="s", user_id="ana", opening=True), asked) == "user:ana"
+    assert reader(turn(opening=True), asked) == "key:shop all"
+    assert reader(turn(opening=True), [*asked, ToolMessage("12", tool_call_id="1")]) == "key:shop session:s"
+    assert reader(turn(), asked) == "key:shop session:s"
+    assert reader(turn(user_id="ana", opening=True), asked) == "key:shop user:ana"
+
+
+def test_keys_and_tokens_never_share_an_answer(run_briefly: Run, settings: dict[str, Any], model: Model) -> None:
+    client = run_briefly({**settings, **GUARD}).client
+
+    def ask(credential: str, **fields: str) -> str:
+        answer = client.post("/api/chat", json={"message": "What do I owe?", **fields}, headers=bearer(credential))
+        return str(answer.json()["response"])
+
+    askers: list[tuple[str, dict[str, str]]] = [
+        (KEY, {}), (PRO, {}), (FREE, {}), (token("ana"), {}), (token("eve"), {}),
+        (KEY, {"user_id": "ana"}), (PRO, {"user_id": "ana"}),
+    ]  # fmt: skip
+    for number, (credential, fields) in enumerate(askers):
+        model.control(answer=f"For {number}")
+        assert ask(credential, **fields) == f"For {number}"
+    model.control(answer="New")
+    assert [ask(credential, **fields) for credential, fields in askers] == [f"For {n}" for n in range(len(askers))]
 
 
 def test_all_that_shapes_an_answer_is_in_its_name() -> None:

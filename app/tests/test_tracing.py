@@ -81,7 +81,7 @@ def api(site: Site, environment: dict[str, str]) -> Iterator[ProcessService]:
 def worker(site: Site, environment: dict[str, str]) -> Worker:
     worker = Worker(site.directory / "worker.log", **environment)
     site.workers.append(worker)
-    return worker.wait(120)
+    return worker.wait()
 
 
 def test_turn_is_one_tree(api: ProcessService, collector: Collector, model: Model) -> None:

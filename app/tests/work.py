@@ -105,6 +105,7 @@ class Site:
     def stop(self) -> None:
         for worker in self.workers:
             worker.stop()
+        self.postgres.forget(self.database)
 
 
 def finished(client: Client, task_id: str, seconds: float = 30, **query: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Question:
     request_id: str | None
     # Whether the user may open nothing but what is theirs, as the bearer of a token.
     own: bool = False
+    # The key or token that it came with.
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,13 @@ class Conversation:
     @contextlib.asynccontextmanager
     async def _answering(self, question: Question, opened: Span) -> AsyncIterator[_Task]:
         history = await self._history.load(question.session_id, question.user_id, question.own)
-        calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
+        calls = TurnCalls(
+            question.request_id,
+            question.session_id,
+            question.user_id,
+            opening=not history,
+            caller=question.caller,
+        )
         begin_turn(calls)
         try:
             async with asyncio.timeout(self._turn_seconds):

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.api.middleware import OPEN, OPERATIONS, SOCKET
+from agent_service.api.middleware import OPERATIONS, PAGE, SOCKET, WEBHOOKS
 from agent_service.api.problems import note, respond
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
@@ -19,6 +19,7 @@ from agent_service.guard.addresses import Network, client_address, counted_as
 from agent_service.guard.audit import Audit, Entry
 from agent_service.guard.callers import Caller, Refused
 from agent_service.guard.credentials import Credentials
+from agent_service.guard.keys import MAIN
 from agent_service.guard.limits import Limit, Limiter, Outcome
 from agent_service.guard.size import estimate_tokens
 
@@ -70,8 +71,11 @@ class Guard:
         self._failures = failures_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPEN:
+        if scope["type"] == "lifespan" or scope["path"] in OPERATIONS or scope["path"] == PAGE:
             await self._app(scope, receive, send)
+            return
+        if scope["path"] in WEBHOOKS:
+            await self._pass(scope, receive, send)
             return
         entry = self._begin(scope)
 
@@ -132,7 +136,7 @@ class Guard:
     async def _unnamed(self, scope: Scope, entry: Entry, receive: Receive, send: Send) -> None:
         """A socket that is yet to say whose it is. Nobody fills the audit log by opening such."""
         try:
-            await self._count(entry)
+            await self._take_request(entry.address or "")
         except Problem as problem:
             await _refuse(problem, scope, receive, send)
             return
@@ -142,12 +146,17 @@ class Guard:
             if entry.caller:
                 self._audit.record(self._named(scope, entry, entry.status))
 
-    async def _count(self, entry: Entry) -> None:
-        if self._requests:
-            await self._take("address", entry.address or "", self._requests)
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whoever calls a webhook has no key, and the limit of an address as others have."""
+        try:
+            await self._take_request(self._address(scope))
+        except Problem as problem:
+            await _refuse(problem, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, entry: Entry, authorization: str) -> None:
-        await self._count(entry)
+        await self._take_request(entry.address or "")
         try:
             entry.caller = self._credentials.caller(authorization)
         except Refused as refused:
@@ -166,6 +175,10 @@ class Guard:
             ) from None
         entry.user_id = entry.caller.user_id
         scope["state"]["caller"] = entry.caller
+
+    async def _take_request(self, address: str) -> None:
+        if self._requests:
+            await self._take("address", address, self._requests)
 
     async def _take(self, name: str, address: str, allowed: int) -> None:
         outcome = await self._limiter.take(Limit(name, counted_as(address), allowed, MINUTE_SECONDS))
@@ -203,6 +216,11 @@ class Access:
         """Whether only what is the user's own may be opened."""
         return self.caller.user_id is not None
 
+    def check_operator(self) -> None:
+        """Refuse whoever does not hold the fleet's own key: how it stands is no customer's business."""
+        if self.caller.name != MAIN:
+            raise Problem(403, "forbidden", "This is for the holder of the service's own key.")
+
     def check_size(self, text: str) -> None:
         tokens, allowed = estimate_tokens(text), self.caller.tier.tokens_per_request
         if tokens > allowed:
@@ -215,12 +233,12 @@ class Access:
                 tier=self.caller.tier_name,
             )
 
-    async def take(self) -> None:
-        """Count one request of the tier's, or refuse it: called once for each thing that costs money."""
+    async def take(self, wanted: int = 1) -> None:
+        """Count requests of the tier's, or refuse them: one for each thing that costs money."""
         allowed = self.caller.tier.requests_per_day
         if allowed is None:
             return
-        outcome = await self._limiter.take(Limit("day", self.caller.counted_as, allowed, DAY_SECONDS))
+        outcome = await self._limiter.take(Limit("day", self.caller.counted_as, allowed, DAY_SECONDS), wanted)
         if not outcome.taken:
             detail = f"Tier {self.caller.tier_name} allows {allowed} requests a day; the next day, by UTC, begins in"
             raise too_many(f"{detail} {outcome.reset_seconds} s.", outcome, allowed, tier=self.caller.tier_name)

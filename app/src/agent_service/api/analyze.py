@@ -146,7 +146,7 @@ async def analyze(request: Request, access: CallerAccess, idempotency_key: KeyHe
     # Documents have bounds of their own: they are read in pieces.
     access.check_size(fields.question or "")
     user_id = access.acts_for(fields.user_id)
-    await access.take()
+    await access.take(len(sources))
     accepted = analysis.Request(
         sources,
         fields.question,

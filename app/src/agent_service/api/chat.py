@@ -46,7 +46,7 @@ class Turns:
         # On every line from here on, the request's own included.
         structlog.contextvars.bind_contextvars(session_id=session_id)
         user_id = self._access.acts_for(user_id)
-        return Question(message, session_id, user_id, self.request_id, self._access.own)
+        return Question(message, session_id, user_id, self.request_id, self._access.own, self._access.caller.counted_as)
 
     async def answer(self, question: Question) -> ChatResponse:
         await self._access.take()

@@ -6,12 +6,13 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import AwareDatetime, BaseModel
 
+from agent_service.api.access import CallerAccess
 from agent_service.api.background import Background
 from agent_service.api.problems import documented
 from agent_service.core.problems import Problem
 from agent_service.memory.database import connection
 
-router = APIRouter(tags=["operations"], responses=documented(404, 503))
+router = APIRouter(tags=["operations"], responses=documented(403, 404, 503))
 
 _ENTRIES = """
 SELECT count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'dead'), max(sent_at)
@@ -33,7 +34,8 @@ class IntegrationStatus(BaseModel):
 
 
 @router.get("/api/integrations/{name}/status")
-async def integration_status(request: Request, name: str) -> IntegrationStatus:
+async def integration_status(request: Request, name: str, access: CallerAccess) -> IntegrationStatus:
+    access.check_operator()
     background: Background = request.app.state.background
     if name not in background.integrations:
         known = ", ".join(background.integrations)

@@ -14,7 +14,7 @@ from agent_service.core.problems import Problem
 from agent_service.integrations.uaz import incoming
 from agent_service.work.messages import receive
 
-router = APIRouter(tags=["webhooks"], responses=documented(400, 403, 404, 413, 500, 503))
+router = APIRouter(tags=["webhooks"], responses=documented(400, 403, 404, 413, 429, 500, 503))
 
 
 class Acknowledgement(BaseModel):

@@ -19,7 +19,7 @@ _NOTHING = (-1, 0)
 # Counted by one clock, Redis's own, so instances cannot disagree on the day; its days are UTC's, from midnight on.
 # What the caller remembers of this window counts too: a Redis that lost its data knows less than the instances do.
 _TAKE = """
-local allowed, seconds = tonumber(ARGV[1]), tonumber(ARGV[2])
+local allowed, seconds, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[5])
 local now = tonumber(redis.call('TIME')[1])
 local window = math.floor(now / seconds)
 local key = KEYS[1] .. ':' .. window
@@ -28,8 +28,8 @@ local count = kept
 if tonumber(ARGV[3]) == window then count = math.max(count, tonumber(ARGV[4])) end
 local left = seconds - now % seconds
 local taken = 0
-if count < allowed then
-    count, taken = count + 1, 1
+if count + wanted <= allowed then
+    count, taken = count + wanted, 1
 end
 if count > kept then
     redis.call('SET', key, count, 'EX', left + 60)
@@ -61,21 +61,21 @@ class Limiter:
         self._metrics = metrics
         self._seen: dict[str, OrderedDict[str, tuple[int, int]]] = {}
 
-    async def take(self, limit: Limit) -> Outcome:
-        """Count one request, unless the limit is reached."""
+    async def take(self, limit: Limit, wanted: int = 1) -> Outcome:
+        """Count as many requests as are wanted, or none where the limit allows fewer."""
         window, count = self._remembered(limit)
         if not self._rest:
             try:
                 taken, count, left, window = await self._take(
                     keys=[f"{self._prefix}{limit.name}:{limit.subject}"],
-                    args=[limit.allowed, limit.seconds, window, count],
+                    args=[limit.allowed, limit.seconds, window, count, wanted],
                 )
                 return self._outcome(limit, bool(taken), count, left, window)
             except (RedisError, OSError) as error:
                 self._rest.begin(error)
-        return self._take_here(limit)
+        return self._take_here(limit, wanted)
 
-    def _take_here(self, limit: Limit) -> Outcome:
+    def _take_here(self, limit: Limit, wanted: int) -> Outcome:
         """At the same figure, in this process alone: the door stays as narrow, though each instance has one."""
         self._metrics.limits_local.inc()
         now = time.time()
@@ -83,9 +83,9 @@ class Limiter:
         # Where Redis's clock is ahead of this host's, its window is the one that counts.
         if window < int(now // limit.seconds):
             window, count = int(now // limit.seconds), 0
-        taken = count < limit.allowed
+        taken = count + wanted <= limit.allowed
         left = math.ceil(limit.seconds - now % limit.seconds)
-        return self._outcome(limit, taken, count + taken, left, window)
+        return self._outcome(limit, taken, count + wanted * taken, left, window)
 
     def _outcome(self, limit: Limit, taken: bool, count: int, left: int, window: int) -> Outcome:
         seen = self._seen.setdefault(limit.name, OrderedDict())

@@ -71,7 +71,9 @@ class Models:
     async def chain(self, tier: ModelTier) -> tuple[Model, ...]:
         """Whom to ask, in order; the answer to the client where the budget leaves nobody."""
         await self._breakers.look()
-        return self._chains[await self.spending.tier(tier)]
+        chain = self._chains[await self.spending.tier(tier)]
+        current_turn().counter = self.spending.counter
+        return chain
 
     async def ask(
         self,
@@ -110,7 +112,7 @@ class Models:
 
     async def settle(self, turn: TurnCalls) -> None:
         """Count what a turn cost, after its rows are stored."""
-        await self.spending.add(turn.known_cost)
+        await self.spending.add(turn.known_cost, turn.counter)
 
     def settle_later(self, turn: TurnCalls) -> None:
         """Store and count the calls of what stores no turn, without keeping its client waiting."""

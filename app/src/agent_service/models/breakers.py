@@ -4,9 +4,11 @@ A call on the healthy path asks Redis nothing: what others know is read once a s
 By release, so that a release whose calls fail by its own fault cannot close a model to the one that works.
 """
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -39,6 +41,9 @@ class Breakers:
             place: f"{settings.name}:breaker:{settings.release}:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
             for place in self._breakers
         }
+        # What this instance found out, ever and not in Redis yet: a look that overlaps it has read what was before.
+        self._found: Counter[str] = Counter()
+        self._writing: Counter[str] = Counter()
 
     def state(self, place: str) -> str:
         return self._breakers[place].state(time.monotonic())
@@ -50,6 +55,7 @@ class Breakers:
             return
         # Before the wait: calls that come meanwhile go by what is known.
         self._looked_at = now
+        found_before = {place: self._found[place] for place in self._keys if not self._writing[place]}
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key in self._keys.values():
@@ -60,6 +66,8 @@ class Breakers:
             self._rest.begin(error)
             return
         for place, (failures, tripped), wait in zip(self._keys, found[::2], found[1::2], strict=True):
+            if found_before.get(place) != self._found[place]:
+                continue
             breaker = self._breakers[place]
             breaker.adopt(time.monotonic(), int(failures or 0), tripped=tripped is not None, wait=max(0, wait) / 1000)
             self._show(place)
@@ -76,6 +84,30 @@ class Breakers:
         breaker, key = self._breakers[place], self._keys[place]
         known = breaker.failures
         tripped = breaker.failed(time.monotonic(), began)
+        with self._finding_out(place):
+            tripped = await self._tell_failure(breaker, key, known, tripped, began)
+        if tripped:
+            logger.error("breaker_opened", model=place, failures=breaker.failures)
+        self._show(place)
+
+    async def succeeded(self, place: str) -> None:
+        breaker, key = self._breakers[place], self._keys[place]
+        was_open = breaker.tripped
+        if not breaker.succeeded(time.monotonic()):
+            return
+        if was_open:
+            logger.info("breaker_closed", model=place)
+        self._show(place)
+        if self._rest:
+            return
+        try:
+            with self._finding_out(place):
+                await self._redis.delete(f"{key}:failures", f"{key}:tripped", f"{key}:wait")
+        except (RedisError, OSError) as error:
+            self._rest.begin(error)
+
+    async def _tell_failure(self, breaker: Breaker, key: str, known: int, tripped: bool, began: float) -> bool:
+        """Whether it trips the breaker after all, with what others found out."""
         try:
             if breaker.failures > known and not tripped and not self._rest:
                 async with self._redis.pipeline(transaction=True) as pipeline:
@@ -93,24 +125,7 @@ class Breakers:
                     await pipeline.execute()
         except (RedisError, OSError) as error:
             self._rest.begin(error)
-        if tripped:
-            logger.error("breaker_opened", model=place, failures=breaker.failures)
-        self._show(place)
-
-    async def succeeded(self, place: str) -> None:
-        breaker, key = self._breakers[place], self._keys[place]
-        was_open = breaker.tripped
-        if not breaker.succeeded(time.monotonic()):
-            return
-        if was_open:
-            logger.info("breaker_closed", model=place)
-        self._show(place)
-        if self._rest:
-            return
-        try:
-            await self._redis.delete(f"{key}:failures", f"{key}:tripped", f"{key}:wait")
-        except (RedisError, OSError) as error:
-            self._rest.begin(error)
+        return tripped
 
     async def _claim(self, place: str) -> bool:
         """Be the one instance that tries; without Redis each instance has a try of its own."""
@@ -127,6 +142,15 @@ class Breakers:
             self._rest.begin(error)
             return True
         return claimed is not None
+
+    @contextlib.contextmanager
+    def _finding_out(self, place: str) -> Iterator[None]:
+        self._found[place] += 1
+        self._writing[place] += 1
+        try:
+            yield
+        finally:
+            self._writing[place] -= 1
 
     def _show(self, place: str) -> None:
         self._metrics.breaker_state.labels(place.partition("@")[0]).set(_LEVELS[self.state(place)])

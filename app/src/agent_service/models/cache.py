@@ -17,12 +17,12 @@ from agent_service.models.turn import TurnCalls
 
 
 def reader(turn: TurnCalls, messages: Sequence[BaseMessage]) -> str:
-    """Who may get this answer again: everybody, only for what neither a person nor a tool can have shaped."""
+    """Who may get this answer again: whoever has the same key, only for what neither a person nor a tool has shaped."""
     if turn.user_id is not None:
-        return f"user:{turn.user_id}"
+        return f"{turn.caller} user:{turn.user_id}"
     if turn.opening and not any(isinstance(message, ToolMessage) for message in messages):
-        return "all"
-    return f"session:{turn.session_id}"
+        return f"{turn.caller} all"
+    return f"{turn.caller} session:{turn.session_id}"
 
 
 def fingerprint(

@@ -1,6 +1,8 @@
 """What today's calls have cost over all instances: counted in Redis, read from the database where Redis is empty."""
 
+import asyncio
 import time
+import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,11 +23,22 @@ LOOK_SECONDS = 1.0
 # The database is asked less often than Redis.
 REREAD_SECONDS = 10.0
 KEPT_SECONDS = 2 * 24 * 3600
+# How often a counter is begun anew when others change it meanwhile.
+TRIES = 5
 
-# Adds only to what is there: a counter that starts anew would forget the day so far.
+# A counter is known by the name it was begun with. Adds only to the one that was there before the turn was stored: one
+# that was begun later was read from the database, and has the turn already.
 _ADD = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if redis.call('GET', KEYS[2]) ~= ARGV[2] or redis.call('EXISTS', KEYS[1]) == 0 then return false end
 return redis.call('INCRBY', KEYS[1], ARGV[1])
+"""
+
+# Only in place of what was there before the database was asked: what was added since may be in its answer or not.
+_BEGIN = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[5])
+redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[5])
+return 1
 """
 
 logger = get_logger(__name__)
@@ -37,13 +50,18 @@ class Spending:
     def __init__(self, settings: Settings, metrics: Metrics, redis: Redis, rest: Rest, pool: Pool) -> None:
         daily = settings.budget_usd_daily
         self._budget = Budget(daily, settings.budget_alert_share, settings.budget_mode) if daily else None
-        self._prefix = f"{settings.name}:spent:"
+        self._name = settings.name
         self._metrics = metrics
         self._redis = redis
         self._rest = rest
         self._pool = pool
         self._add = redis.register_script(_ADD)
+        self._begin = redis.register_script(_BEGIN)
+        self._beginning = asyncio.Lock()
+        self._begun_at = 0.0
         self._day = ""
+        # The counter that is known; a turn remembers it until it is counted.
+        self.counter = ""
         self._spent = Decimal(0)
         self._verdict: Verdict = "free"
         self._look_at = 0.0
@@ -71,8 +89,8 @@ class Spending:
             )
         return "economy" if self._verdict == "economy" else tier
 
-    async def add(self, cost: Decimal) -> None:
-        """Count what a turn cost; it is in the database already."""
+    async def add(self, cost: Decimal, counter: str) -> None:
+        """Count what a turn cost, which is in the database already; COUNTER was known before it was."""
         if self._budget is None or not cost:
             return
         self._begin_day()
@@ -80,7 +98,7 @@ class Spending:
             self._know(self._spent + cost)
             return
         try:
-            total = await self._add(keys=[self._prefix + self._day], args=[to_pico(cost)])
+            total = await self._add(keys=self._keys, args=[to_pico(cost), counter])
             if total is None:
                 total = await self._rebuild(to_pico(cost))
         except (RedisError, OSError) as error:
@@ -115,8 +133,10 @@ class Spending:
         try:
             if not self._rest:
                 try:
-                    found = await self._redis.get(self._prefix + self._day)
-                    self._know(from_pico(int(found) if found is not None else await self._rebuild(0)))
+                    found, begun = await self._redis.mget(self._keys)
+                    self.counter = str(begun or "")
+                    whole = found is not None and begun is not None
+                    self._know(from_pico(int(str(found)) if whole else await self._rebuild(0)))
                     return
                 except (RedisError, OSError) as error:
                     self._rest.begin(error)
@@ -127,12 +147,27 @@ class Spending:
             logger.warning("spending_unknown")
 
     async def _rebuild(self, own: int) -> int:
-        """Start the day's counter from the database; OWN is in there, but not in a counter that others started."""
-        key = self._prefix + self._day
-        total = to_pico(await spent_since(self._pool, _midnight(self._day)))
-        if await self._redis.set(key, total, nx=True, ex=KEPT_SECONDS):
-            return total
-        return int(await self._redis.incrby(key, own))
+        """Begin the day's counter from the database, where OWN is in already."""
+        arrived = time.monotonic()
+        async with self._beginning:
+            # Another turn of this process has done it meanwhile, from rows that had this one's.
+            if self._begun_at > arrived:
+                return to_pico(self._spent)
+            for _ in range(TRIES):
+                before, begun = await self._redis.mget(self._keys)
+                began = time.monotonic()
+                total = to_pico(await spent_since(self._pool, _midnight(self._day)))
+                name = uuid.uuid4().hex
+                if await self._begin(keys=self._keys, args=[before or "", begun or "", total, name, KEPT_SECONDS]):
+                    self.counter, self._begun_at = name, began
+                    self._know(from_pico(total))
+                    return total
+        # Rather counted twice than not at all.
+        return int(await self._redis.incrby(self._keys[0], own))
+
+    @property
+    def _keys(self) -> list[str]:
+        return [f"{self._name}:spent:{self._day}", f"{self._name}:spent-counter:{self._day}"]
 
     def _begin_day(self) -> None:
         day = datetime.now(UTC).strftime("%Y-%m-%d")

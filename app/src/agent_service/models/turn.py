@@ -45,6 +45,10 @@ class TurnCalls:
     sending: bool = False
     degraded: bool = False
     from_cache: bool = False
+    # Whose request it is, where one is: a key's callers or a token's user.
+    caller: str = ""
+    # The day's counter as it was known before anything of this was stored.
+    counter: str = ""
     # Whether its calls are in the database.
     stored: bool = False
     calls: list[ModelCall] = field(default_factory=list)
