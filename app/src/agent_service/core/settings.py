@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     worker_stop_seconds: Seconds = 30
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
-    # After so long a release without workers is one that nobody handed over: its host was lost, or came back without it.
+    # After so long a release without workers is one that nobody handed over: its host was lost, or is back without it.
     job_orphaned_seconds: Seconds = 60
     job_attempts: int = Field(default=8, ge=1)
     outbox_attempts: int = Field(default=12, ge=1)
