@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service.agents.assembly import assemble, read_team
-from agent_service.api import analyze, chat, description, integrations, operations, problems, webhook
+from agent_service.api import analyze, chat, description, integrations, memory, operations, problems, webhook
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
@@ -48,13 +48,17 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await assemble(settings, declared, metrics, pool, redis, rest)
         background = Background(settings, pool)
         app.state.conversation = parts.conversation
+        app.state.long_term = parts.long_term
         app.state.background = background
         app.state.readiness = operations.Readiness(
             parts.history.check,
             parts.sessions.check,
             parts.models,
             {f"mcp_{name}": partial(parts.servers.check, name) for name in parts.servers.names()},
-            background.check if settings.queue else None,
+            {
+                **({"memory": parts.long_term.report} if settings.memory else {}),
+                **({"queue": background.check} if settings.queue else {}),
+            },
         )
         app.state.limiter = limiter
         name = parts.models.first().name
@@ -109,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    for router in (chat.router, analyze.router, integrations.router):
+    for router in (chat.router, memory.router, analyze.router, integrations.router):
         app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
     app.include_router(webhook.router)
     description.install(app)

@@ -11,9 +11,13 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from agent_service.agents.calls import Restart
 from agent_service.agents.pieces import Pieces
+from agent_service.agents.summaries import Summaries
 from agent_service.core.text import storable
+from agent_service.guard.size import estimate_tokens
+from agent_service.memory.context import Context
 from agent_service.memory.database import Connection, Pool
-from agent_service.memory.history import History, Message, Turn
+from agent_service.memory.history import History, Turn
+from agent_service.memory.long_term import LongTerm
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
 from agent_service.models.failures import model_problem
@@ -46,6 +50,9 @@ class Answer:
     degraded: bool
 
 
+# What is known from before is told as a turn of its own, since some models take nothing but turns.
+_SUMMARY, _FACTS = "What have we spoken of so far?", "What do you remember of me that may matter now?"
+
 Effects = Callable[[Connection, Answer], Awaitable[None]]
 
 
@@ -58,6 +65,9 @@ class _Task:
     state: dict[str, Any]
     asker: Asker
     calls: TurnCalls
+    context: Context
+    # Whether older messages had to be left out.
+    cut: bool
 
 
 class Conversation:
@@ -68,6 +78,8 @@ class Conversation:
         models: Models,
         history: History,
         sessions: Sessions,
+        long_term: LongTerm,
+        summaries: Summaries,
         pool: Pool,
         turn_seconds: float,
     ) -> None:
@@ -76,6 +88,8 @@ class Conversation:
         self._models = models
         self._history = history
         self._sessions = sessions
+        self._long_term = long_term
+        self._summaries = summaries
         self._pool = pool
         self._turn_seconds = turn_seconds
 
@@ -106,31 +120,46 @@ class Conversation:
 
     @contextlib.asynccontextmanager
     async def _turn(self, question: Question) -> AsyncIterator[_Task]:
-        async with self._sessions.turn(question.session_id):
-            history = await self._history.load(question.session_id, question.user_id, question.own)
-            calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=not history)
+        async with self._sessions.turn(question.session_id) as kept:
+            context = await self._history.load(question.session_id, question.user_id, question.own, kept)
+            opening = not context.messages and not context.summary
+            calls = TurnCalls(question.request_id, question.session_id, question.user_id, opening=opening)
             begin_turn(calls)
             try:
                 async with asyncio.timeout(self._turn_seconds):
-                    yield await self._assign(question, history, calls)
+                    yield await self._assign(question, context, calls)
             except TimeoutError as error:
                 raise model_problem(error) from error
             finally:
                 if not calls.stored:
                     self._models.settle_later(calls)
 
-    async def _assign(self, question: Question, history: list[Message], calls: TurnCalls) -> _Task:
-        route = await self._routing.decide(question.message, history[-1].agent if history else None)
+    async def _assign(self, question: Question, context: Context, calls: TurnCalls) -> _Task:
+        last = context.messages[-1].agent if context.messages else None
+        facts: list[str] = []
+        deciding = self._routing.decide(question.message, last)
+        if context.remembered and question.user_id is not None and self._long_term.enabled:
+            route, facts = await asyncio.gather(deciding, self._long_term.recall(question.user_id, question.message))
+        else:
+            route = await deciding
+        room = self._summaries.usable - sum(map(estimate_tokens, (context.summary, *facts, question.message)))
+        fitting = context.fitting(room)
         messages: list[AnyMessage] = [
             HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
-            for message in history
+            for message in fitting.messages
         ]
+        if context.summary:
+            messages[:0] = [HumanMessage(_SUMMARY), AIMessage(context.summary)]
+        if facts:
+            messages += [HumanMessage(_FACTS), AIMessage("\n".join(f"- {fact}" for fact in facts))]
         return _Task(
             self._specialists.find(route.agent),
             route,
             {"messages": [*messages, HumanMessage(question.message)]},
             Asker(question.user_id, question.session_id, self._pool),
             calls,
+            context,
+            fitting.cut,
         )
 
     async def _finish(
@@ -148,7 +177,7 @@ class Conversation:
             usage,
             calls.degraded,
         )
-        await self._history.append(
+        count = await self._history.append(
             Turn(
                 session_id=question.session_id,
                 user_id=question.user_id,
@@ -166,7 +195,13 @@ class Conversation:
         )
         calls.stored = True
         await self._models.settle(calls)
-        await self._sessions.record(question.session_id, answer.agent, usage.total_tokens if usage else 0)
+        context = task.context.after(question.message, answer.response, answer.agent)
+        if context.count != count:
+            # Without Redis another turn came in between, of which this one knew nothing: all is read anew.
+            context = Context()
+        tokens = usage.total_tokens if usage else 0
+        await self._sessions.record(question.session_id, answer.agent, tokens, context)
+        self._summaries.consider(question.session_id, context, task.cut, calls.largest(answer.agent))
         return answer
 
 

@@ -109,3 +109,21 @@ class Metrics:
         self.outbox_sends = Counter(
             "agent_outbox_sends", "Attempts to send an effect.", ("kind", "outcome"), registry=self.registry
         )
+        # Memory (docs/memory.md).
+        self.context_share = Histogram(
+            "agent_context_share",
+            "Share of the model's context window that a turn took.",
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1),
+            registry=self.registry,
+        )
+        self.summaries = Counter(
+            "agent_summaries", "Summaries of conversations by how they ended.", ("outcome",), registry=self.registry
+        )
+        self.recall_seconds = Histogram(
+            "agent_recall_seconds",
+            "Time of a look into the long-term memory.",
+            ("search",),
+            buckets=_REQUEST_SECONDS,
+            registry=self.registry,
+        )
+        self.recalled = Counter("agent_recalled", "Memories given to the model.", registry=self.registry)
