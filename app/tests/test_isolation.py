@@ -43,6 +43,8 @@ ATTEMPTS: dict[str, Attempt] = {
 
 # Analyses are their user's too; they are tried below.
 TASKS = {"POST /api/analyze", "GET /api/status/{task_id}"}
+# Memories are their user's; that nobody else sees or deletes them is tried in test_memory.
+MEMORIES = {"GET /api/memory", "DELETE /api/memory"}
 # Routes that know no user's data.
 IMPERSONAL = {
     "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
@@ -65,7 +67,7 @@ def guarded(run: Callable[[dict[str, Any]], LocalService], model_settings: dict[
 
 
 def test_every_route_is_tried() -> None:
-    assert every_route() == ATTEMPTS.keys() | TASKS | IMPERSONAL
+    assert every_route() == ATTEMPTS.keys() | TASKS | MEMORIES | IMPERSONAL
 
 
 def told(client: Client, session_id: str, credential: str, **fields: Any) -> None:

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from agent_service.memory.vectors import install_vectors
+from agent_service.memory.vectors import INSTALL
 
 revision = "0006"
 down_revision = "0005"
@@ -34,7 +34,7 @@ def upgrade() -> None:
     )
     # A user has hundreds: theirs are found by this, and compared one by one, which is exact.
     op.execute("CREATE UNIQUE INDEX memories_user ON memories (user_id, md5(content))")
-    install_vectors(op.get_bind())
+    op.execute(INSTALL)
 
 
 def downgrade() -> None:

@@ -201,7 +201,7 @@ class Conversation:
             context = Context()
         tokens = usage.total_tokens if usage else 0
         await self._sessions.record(question.session_id, answer.agent, tokens, context)
-        self._summaries.consider(question.session_id, context, task.cut, calls.largest(answer.agent))
+        self._summaries.consider(question.session_id, task.context, task.cut, calls.largest(answer.agent))
         return answer
 
 

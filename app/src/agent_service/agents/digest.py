@@ -47,8 +47,8 @@ _SCHEMA = {
 _SENTENCE = re.compile("(?<=[.!?])\\s+|(?<=[\u3002\uff01\uff1f])|\\n+")
 # How people introduce themselves: all that the offline rule takes for a fact.
 _INTRODUCTION = re.compile(
-    r"\b(?:my (?:name|company|business|team|goal|budget)\b|i(?:'m| am) (?!sorry|not\b|sure)|i (?:live|work|own|run|prefer) "
-    r"|(?:o )?meu nome|minha empresa|eu? sou |(?:eu )?(?:moro|trabalho|prefiro) )"
+    r"\b(?:my (?:name|company|business|team|goal|budget)\b|i(?:'m| am) (?!sorry|not\b|sure)"
+    r"|i (?:live|work|own|run|prefer) |(?:o )?meu nome|minha empresa|eu? sou |(?:eu )?(?:moro|trabalho|prefiro) )"
     "|我叫|我的(?:名字|公司)|我是|我住|我在.{1,20}工作|我喜欢"
     "|제 (?:이름|회사)|저는 .+(?:입니다|이에요|예요|살아요|삽니다|일해요|일합니다)",
     re.IGNORECASE,
@@ -113,7 +113,7 @@ def _shown(text: str) -> str:
 
 
 def _extract(summary: str, messages: Sequence[Message]) -> _Notes:
-    """Without a model: how each of the user's messages begins, the newest of them, and how they introduce themselves."""
+    """Without a model: how the user's newest messages begin, and how they introduce themselves."""
     sentences = [_sentences(message.content) for message in messages if message.role == "user"]
     lines = [line for line in summary.splitlines() if line]
     lines += [f"- {said[0][:FACT_CHARACTERS]}" for said in sentences if said]

@@ -86,20 +86,20 @@ class Summaries:
             self._metrics.context_share.observe(share)
         if not self._share or session_id in self._running or not (cut or (share or 0) >= self._share):
             return
-        work = self._queue(session_id, context) if self._release else self._alone(session_id)
+        work = self._queue(session_id, context) if self._release else self._alone(session_id, context.covered)
         # In a context of its own: nothing of it belongs to the turn, and none of its tokens to the turn's stream.
         task = asyncio.create_task(work, context=contextvars.Context())
         self._running[session_id] = task
         task.add_done_callback(lambda _: self._running.pop(session_id, None))
 
-    async def summarize(self, session_id: str, request_id: str | None = None) -> str:
-        """Summarize what is due of a conversation, and say how that ended."""
-        calls = TurnCalls(request_id, session_id, agent=NAME)
+    async def summarize(self, session_id: str, covered: int) -> str:
+        """Summarize what is due of a conversation whose summary went so far, and say how that ended."""
+        calls = TurnCalls(session_id=session_id, agent=NAME)
         begin_turn(calls)
         outcome = "failed"
         try:
             async with asyncio.timeout(SECONDS), connection(self._pool) as borrowed, borrowed.transaction():
-                outcome = await self._summarize(borrowed, session_id, calls)
+                outcome = await self._summarize(borrowed, session_id, covered, calls)
         finally:
             self._metrics.summaries.labels(outcome).inc()
             self._models.settle_later(calls)
@@ -114,11 +114,11 @@ class Summaries:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _summarize(self, borrowed: Connection, session_id: str, calls: TurnCalls) -> str:
+    async def _summarize(self, borrowed: Connection, session_id: str, covered: int, calls: TurnCalls) -> str:
         row = await (await borrowed.execute(_LOCK, [f"summary:{session_id}"])).fetchone()
         if not row or not row[0]:
             return "busy"
-        part = await self._part(borrowed, session_id)
+        part = await self._part(borrowed, session_id, covered)
         if part is None:
             return "nothing"
         calls.user_id = part.user_id
@@ -131,9 +131,10 @@ class Summaries:
         logger.info("summarized", position=part.position, messages=len(part.messages), facts=len(facts.contents))
         return "done"
 
-    async def _part(self, borrowed: Connection, session_id: str) -> _Part | None:
+    async def _part(self, borrowed: Connection, session_id: str, seen: int) -> _Part | None:
         row = await (await borrowed.execute(_STATE, [session_id])).fetchone()
-        if row is None:
+        # It may have been done while the turn that found it due was under way.
+        if row is None or row[2] > seen:
             return None
         user_id, count, covered, summary = row
         rows = await (await borrowed.execute(_MESSAGES, [session_id, covered, BATCH])).fetchall()
@@ -158,11 +159,11 @@ class Summaries:
                 return max(2, number - number % 2)
         return len(messages)
 
-    async def _alone(self, session_id: str) -> None:
+    async def _alone(self, session_id: str, covered: int) -> None:
         """In this process, where there is no queue."""
         async with self._places:
             try:
-                await self.summarize(session_id)
+                await self.summarize(session_id, covered)
             except Problem as problem:
                 logger.warning("summary_failed", code=problem.code)
             except Exception as error:
@@ -171,7 +172,13 @@ class Summaries:
     async def _queue(self, session_id: str, context: Context) -> None:
         """A job for each state of the summary, and another one now and then where that failed for good."""
         key = f"summary:{session_id}:{context.covered}:{context.count // RETRY_MESSAGES}"
-        values = [key, self._release, TASK, Jsonb({"session": session_id}), f"summary:{session_id}"]
+        values = [
+            key,
+            self._release,
+            TASK,
+            Jsonb({"session": session_id, "covered": context.covered}),
+            f"summary:{session_id}",
+        ]
         with contextlib.suppress(Problem):
             async with connection(self._pool) as borrowed:
                 await borrowed.execute("SELECT enqueue_job_v1(%s, %s, %s, %s, %s)", values)

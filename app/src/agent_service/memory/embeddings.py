@@ -54,15 +54,15 @@ def create_embeddings(settings: Settings) -> Embeddings:
         return OfflineEmbeddings()
     from langchain_openai import OpenAIEmbeddings
 
-    # Texts are sent as they are: counting their tokens here would fetch a tokenizer from elsewhere.
-    options: dict[str, Any] = {"max_retries": 0, "timeout": settings.embedding_seconds}
-    return OpenAIEmbeddings(
-        model=settings.embedding_model,
-        api_key=settings.embedding_key,
-        base_url=settings.embedding_url,
-        check_embedding_ctx_length=False,
-        **options,
-    )
+    options: dict[str, Any] = {
+        "api_key": settings.embedding_key,
+        "base_url": settings.embedding_url,
+        "timeout": settings.embedding_seconds,
+        "max_retries": 0,
+        # Texts are sent as they are: counting their tokens here would fetch a tokenizer from elsewhere.
+        "check_embedding_ctx_length": False,
+    }
+    return OpenAIEmbeddings(model=settings.embedding_model, **options)
 
 
 class Embedder:
@@ -123,7 +123,7 @@ def _packed(vector: Sequence[float]) -> str:
     return base64.b64encode(array("f", vector).tobytes()).decode()
 
 
-def _unpacked(text: str) -> Sequence[float]:
+def _unpacked(text: str | bytes) -> Sequence[float]:
     vector = array("f")
     vector.frombytes(base64.b64decode(text))
     return vector

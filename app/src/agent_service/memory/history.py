@@ -148,7 +148,7 @@ class History:
                 await effects(borrowed)
             positions = await stored.fetchall()
         audit.changed(turn.session_id, turn.user_id)
-        return max(position for (position,) in positions)
+        return max(int(position) for (position,) in positions)
 
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""

@@ -1,4 +1,4 @@
-"""What is remembered of a user beyond a conversation: found by vectors where the database has pgvector, else by words."""
+"""What is remembered of a user beyond conversations: found by vectors where there is pgvector, else by words."""
 
 import time
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from agent_service.core.settings import Settings
 from agent_service.guard import audit
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.memory.embeddings import Embedder
+from agent_service.memory.vectors import THERE
 from agent_service.memory.words import terms
 
 TEXT, VECTOR = "text", "vector"
@@ -26,13 +27,6 @@ MODEL_THRESHOLD = 0.6
 TERMS = 12
 # How long a database without vectors is believed to have none.
 LOOK_SECONDS = 60
-
-_HAS_VECTORS = """
-SELECT EXISTS (
-    SELECT FROM pg_attribute
-    WHERE attrelid = to_regclass('memories') AND attname = 'embedding_model' AND NOT attisdropped
-)
-"""
 
 # As parts of the threshold, so that likenesses of two kinds can be ordered together.
 _BY_WORDS = """
@@ -68,6 +62,12 @@ DELETE FROM memories WHERE id IN (
     SELECT id FROM memories WHERE user_id = %(user_id)s ORDER BY id DESC OFFSET %(most)s
 )
 """
+_UNINDEXED = "SELECT id, content FROM memories WHERE embedding_model IS DISTINCT FROM %s ORDER BY id LIMIT %s"
+_INDEX = """
+UPDATE memories SET embedding = vector::vector, embedding_model = %s
+FROM unnest(%s::bigint[], %s::text[]) AS new (id, vector) WHERE memories.id = new.id
+"""
+_BATCH = 100
 
 logger = get_logger(__name__)
 
@@ -154,6 +154,21 @@ class LongTerm:
         audit.changed(None, user_id)
         return deleted
 
+    async def index(self) -> int:
+        """Give a vector of the present model to each memory without one; how many there were."""
+        done = 0
+        while True:
+            async with connection(self._pool) as borrowed:
+                rows = await (await borrowed.execute(_UNINDEXED, [self._embedder.model, _BATCH])).fetchall()
+            if not rows:
+                return done
+            vectors = await self._vectors([content for _, content in rows])
+            if vectors is None:
+                raise Problem(502, "model-unreachable", "The model for embeddings does not answer.", source="model")
+            async with connection(self._pool) as borrowed:
+                values = [self._embedder.model, [number for number, _ in rows], list(vectors)]
+                done += (await borrowed.execute(_INDEX, values)).rowcount
+
     async def report(self) -> dict[str, Any]:
         try:
             search = await self._found_search()
@@ -189,7 +204,7 @@ class LongTerm:
         """Whether the database has vectors: asked once, and now and then again while it has none."""
         if self._search is None or (self._search == TEXT and time.monotonic() >= self._look_at):
             async with connection(self._pool) as borrowed:
-                row = await (await borrowed.execute(_HAS_VECTORS)).fetchone()
+                row = await (await borrowed.execute(THERE)).fetchone()
             self._search = VECTOR if row and row[0] else TEXT
             self._look_at = time.monotonic() + LOOK_SECONDS
         return self._search
