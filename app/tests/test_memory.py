@@ -279,7 +279,7 @@ def test_user_sees_and_deletes_what_is_remembered(client: Client, rows: Rows, se
     by_key = client.get("/api/memory", params={"user_id": ana}).json()["memories"]
     assert [one["id"] for one in by_key] == [ids[2], ids[0]]
     assert ask("DELETE", ana)["deleted"] == 2
-    assert rows("SELECT FROM memories WHERE user_id = %s", ana) == []
+    assert rows("SELECT 1 FROM memories WHERE user_id = %s", ana) == []
     query = "SELECT action, kind, owner_id FROM audit WHERE user_id = %s ORDER BY happened_at"
     wait_for(lambda: len(rows(query, ana)) == 4, 10, "the audit's rows")
     seen, deleted = ("GET /api/memory", "data", ana), ("DELETE /api/memory", "change", ana)
@@ -294,7 +294,7 @@ def test_key_has_to_say_whose_memory_is_meant(client: Client) -> None:
 
 
 def test_ready_says_how_memories_are_found(client: Client, postgres: Postgres) -> None:
-    there = postgres.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'")
+    there = postgres.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")
     memory = client.get("/ready").json()["checks"]["memory"]
     expected = {"search": "vector", "embeddings": "offline"} if there else {"search": "text"}
     assert memory == {"status": "ok", **expected}

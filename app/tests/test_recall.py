@@ -48,7 +48,7 @@ def search(request: pytest.FixtureRequest, postgres: Postgres) -> str:
 
 
 def has_vectors(postgres: Postgres) -> bool:
-    return bool(postgres.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'"))
+    return bool(postgres.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
 
 
 @pytest.fixture

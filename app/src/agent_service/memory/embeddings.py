@@ -19,7 +19,7 @@ from agent_service.core.settings import Settings
 from agent_service.memory.redis import Rest
 from agent_service.memory.words import terms
 
-DIMENSIONS = 512
+DIMENSIONS = 1024
 CACHE_SECONDS = 30 * 24 * 3600
 
 
@@ -43,7 +43,8 @@ def _features(text: str) -> Counter[str]:
     features: Counter[str] = Counter()
     for term in terms(text):
         features[term] += 3
-        padded = f"^{term}$"
+        # A pair of dense characters is a piece already.
+        padded = f"^{term}$" if len(term) > 2 else ""
         for at in range(len(padded) - 2):
             features[padded[at : at + 3]] += 1
     return features

@@ -21,7 +21,7 @@ from agent_service.memory.words import terms
 TEXT, VECTOR = "text", "vector"
 # From which likeness on a memory is recalled. By words and by the offline rule it is the share of what both have.
 TEXT_THRESHOLD = 0.2
-OFFLINE_THRESHOLD = 0.25
+OFFLINE_THRESHOLD = 0.2
 MODEL_THRESHOLD = 0.6
 # A long message is compared by no more terms than these, or nothing would be like it.
 TERMS = 12
