@@ -80,8 +80,8 @@ def use(base_settings: dict[str, Any], work: Use[Result], **changes: Any) -> Res
 
 def keeping(user_id: str, contents: list[str]) -> Use[None]:
     async def work(long_term: LongTerm) -> None:
-        facts = await long_term.prepare(contents)
         async with connection(long_term._pool) as borrowed:
+            facts = await long_term.prepare(borrowed, contents)
             await long_term.keep(borrowed, user_id, "session", facts)
 
     return work

@@ -13,6 +13,7 @@ from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 from agent_service.core.settings import Settings
+from agent_service.guard import audit
 from agent_service.guard.size import estimate_tokens
 from agent_service.memory.context import Context, Message, newest_within
 from agent_service.memory.database import Connection, Pool, connection
@@ -25,6 +26,8 @@ TASK = "summarize"
 # One summary may take this long; so many are made at a time, since each holds a connection.
 SECONDS = 120
 CONCURRENCY = 2
+# Of a pool's connections, one in so many may be held for that: the others are for who waits.
+CONNECTIONS = 5
 CLOSE_SECONDS = 5
 # Messages that are read for one summary.
 BATCH = 400
@@ -77,7 +80,7 @@ class Summaries:
         self._keep_characters = settings.history_characters // 2
         self._keep_tokens = int(min(self.window * self._share, self.usable) / 2)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(CONCURRENCY)
+        self._places = asyncio.Semaphore(max(1, min(CONCURRENCY, settings.database_connections // CONNECTIONS)))
 
     def consider(self, session_id: str, context: Context, cut: bool, tokens: int | None) -> None:
         """After a turn that took so many TOKENS, and for which older messages were CUT: have it summarized if due."""
@@ -99,7 +102,9 @@ class Summaries:
         outcome = "failed"
         try:
             async with asyncio.timeout(SECONDS), connection(self._pool) as borrowed, borrowed.transaction():
-                outcome = await self._summarize(borrowed, session_id, covered, calls)
+                result = await self._summarize(borrowed, session_id, covered, calls)
+            # Only now is it stored.
+            outcome = result
         finally:
             self._metrics.summaries.labels(outcome).inc()
             self._models.settle_later(calls)
@@ -125,9 +130,10 @@ class Summaries:
         digest = await self._digester.digest(part.summary, part.messages)
         facts = Facts()
         if part.user_id is not None and self._long_term.enabled:
-            facts = await self._long_term.prepare(digest.facts)
+            facts = await self._long_term.prepare(borrowed, digest.facts)
             await self._long_term.keep(borrowed, part.user_id, session_id, facts)
         await borrowed.execute(_STORE, [session_id, part.position, digest.summary, digest.model])
+        audit.changed(session_id, part.user_id)
         logger.info("summarized", position=part.position, messages=len(part.messages), facts=len(facts.contents))
         return "done"
 

@@ -1,5 +1,6 @@
 """What is remembered of a user beyond conversations: found by vectors where there is pgvector, else by words."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is to be remembered, with the vectors that could be had: made before any transaction begins."""
+    """What is to be remembered, with the vectors that could be had."""
 
     contents: Sequence[str] = ()
     vectors: Sequence[str | None] = ()
@@ -117,9 +118,9 @@ class LongTerm:
         self._metrics.recalled.inc(len(rows))
         return [content for (content,) in rows]
 
-    async def prepare(self, contents: Sequence[str]) -> Facts:
+    async def prepare(self, borrowed: Connection, contents: Sequence[str]) -> Facts:
         vectors: Sequence[str | None] = [None] * len(contents)
-        if contents and await self._found_search() == VECTOR:
+        if contents and await self._found_search(borrowed) == VECTOR:
             vectors = await self._vectors(contents) or vectors
         return Facts(contents, vectors)
 
@@ -136,7 +137,7 @@ class LongTerm:
             "model": self._embedder.model,
             "most": self._most,
         }
-        await borrowed.execute(_KEEP_BY[await self._found_search()], values)
+        await borrowed.execute(_KEEP_BY[await self._found_search(borrowed)], values)
         await borrowed.execute(_FORGET_OLDEST, values)
 
     async def list(self, user_id: str) -> Sequence[Memory]:
@@ -200,11 +201,11 @@ class LongTerm:
             logger.warning("embedding_failed", exc_info=error)
             return None
 
-    async def _found_search(self) -> str:
+    async def _found_search(self, borrowed: Connection | None = None) -> str:
         """Whether the database has vectors: asked once, and now and then again while it has none."""
         if self._search is None or (self._search == TEXT and time.monotonic() >= self._look_at):
-            async with connection(self._pool) as borrowed:
-                row = await (await borrowed.execute(THERE)).fetchone()
+            async with contextlib.nullcontext(borrowed) if borrowed else connection(self._pool) as asked:
+                row = await (await asked.execute(THERE)).fetchone()
             self._search = VECTOR if row and row[0] else TEXT
             self._look_at = time.monotonic() + LOOK_SECONDS
         return self._search
