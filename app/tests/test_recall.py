@@ -10,20 +10,26 @@ from typing import Any, TypeVar
 
 import pytest
 from servers import Model, Postgres, wait_for
-from service import KEY, agentctl
+from service import KEY
 from work import Site
 
+from agent_service.agents.assembly import assemble, read_team
+from agent_service.cli import main
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
+from agent_service.guard.audit import Audit
 from agent_service.memory.database import connection, create_pool
 from agent_service.memory.embeddings import Embedder, OfflineEmbeddings
 from agent_service.memory.long_term import TEXT, VECTOR, LongTerm
 from agent_service.memory.redis import Rest, create_redis
 from agent_service.memory.words import terms
+from agent_service.work.runner import Runner
+from agent_service.work.summaries import summarizing
 
 Result = TypeVar("Result")
 Use = Callable[[LongTerm], Awaitable[Result]]
 
+DROP = "ALTER TABLE memories DROP COLUMN IF EXISTS embedding, DROP COLUMN IF EXISTS embedding_model"
 FACTS = [
     "The user's company is a bakery in Porto with twelve employees.",
     "The user prefers answers in euros, without cents.",
@@ -54,13 +60,12 @@ def has_vectors(postgres: Postgres) -> bool:
 @pytest.fixture
 def searched(search: str, postgres: Postgres, database: str) -> Iterator[str]:
     """The database with the columns for vectors, or without."""
-    drop = "ALTER TABLE memories DROP COLUMN IF EXISTS embedding, DROP COLUMN IF EXISTS embedding_model"
-    postgres.execute(drop, database)
+    postgres.execute(DROP, database)
     if search == VECTOR:
         postgres.execute("CREATE EXTENSION IF NOT EXISTS vector", database)
         postgres.execute("ALTER TABLE memories ADD embedding vector, ADD embedding_model text", database)
     yield search
-    postgres.execute(drop, database)
+    postgres.execute(DROP, database)
 
 
 def use(base_settings: dict[str, Any], work: Use[Result], **changes: Any) -> Result:
@@ -213,36 +218,63 @@ def test_embeddings_are_asked_once_for_a_text_and_also_without_redis(
     assert len(embeddings.asked) == len(texts) + 5
 
 
-def test_database_that_gets_pgvector_later_is_indexed(site: Site, postgres: Postgres) -> None:
-    site.rows("INSERT INTO memories (user_id, content, words) VALUES ('ana', 'A bakery in Porto', '')")
-    # The role may not make it, so the migration went on without.
-    result = agentctl("memory", "index", **site.environment("r1"))
-    assert result.returncode == 1
-    assert result.stderr.startswith("The database has no pgvector")
+def test_database_that_gets_pgvector_later_is_indexed(
+    base_settings: dict[str, Any],
+    postgres: Postgres,
+    database: str,
+    user_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in {**base_settings, "api_key": KEY}.items():
+        monkeypatch.setenv(f"AGENT_{name.upper()}", str(value))
+    postgres.execute(DROP, database)
+    postgres.execute("DROP EXTENSION IF EXISTS vector", database)
+    use(base_settings, keeping(user_id, FACTS))
+    # The role may not make it, if it is there at all.
+    with pytest.raises(SystemExit, match="has no pgvector"):
+        main(["memory", "index"])
     if not has_vectors(postgres):
         pytest.skip("this PostgreSQL has no pgvector to get")
-    client = site.api("r1")
-    assert client.get("/ready").json()["checks"]["memory"] == {"status": "ok", "search": "text"}
-    postgres.execute("CREATE EXTENSION vector", site.database)
-    assert site.control("r1", "memory", "index") == "1 memories were given vectors\n"
-    assert site.control("r1", "memory", "index") == "0 memories were given vectors\n"
-    memory = site.api("r2").get("/ready").json()["checks"]["memory"]
-    assert memory == {"status": "ok", "search": "vector", "embeddings": "offline"}
+    postgres.execute("CREATE EXTENSION vector", database)
+    assert main(["memory", "index"]) == main(["memory", "index"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert int(first.removesuffix(" memories were given vectors")) >= len(FACTS)
+    assert second == "0 memories were given vectors"
+    report = use(base_settings, LongTerm.report)
+    postgres.execute(DROP, database)
+    assert report == {"status": "ok", "search": "vector", "embeddings": "offline"}
 
 
 def test_summary_is_a_job_where_there_is_a_queue(site: Site, model: Model) -> None:
     model.control(choice={"summary": "In short.", "facts": ["The user owns a bakery."]})
-    client = site.api("r1", history_messages=8, summary_keep_messages=4, classifier_seconds=0)
+    changes = {"history_messages": 8, "summary_keep_messages": 4, "classifier_seconds": 0}
+    client = site.api("r1", **changes)
     for number in range(1, 8):
         client.chat(f"Message {number}", session_id="s", user_id="ana")
     wait_for(lambda: site.count("job_keys WHERE task = 'summarize'") == 1, 10, "the job")
     assert site.count("conversation_summaries") == 0
-    worker = site.worker("r1", history_messages=8, summary_keep_messages=4).wait()
-    wait_for(lambda: site.count("job_keys WHERE task = 'summarize' AND done_at IS NOT NULL") == 1, 20, "its end")
+    settings = Settings(_env_file=None, api_key=KEY, **{**site.settings, **changes, "release": "r1"})
+
+    async def work() -> None:
+        metrics = Metrics("agent", "r1", "")
+        redis = create_redis(settings)
+        async with create_pool(settings) as pool:
+            parts = await assemble(settings, read_team(settings), metrics, pool, redis, Rest(metrics))
+            runner = Runner(settings, pool, [summarizing(pool, parts.summaries, Audit(metrics))], metrics)
+            running = asyncio.create_task(runner.run())
+            async with asyncio.timeout(20), connection(pool) as borrowed:
+                while not await (await borrowed.execute("SELECT 1 FROM job_keys WHERE done_at IS NOT NULL")).fetchone():
+                    await asyncio.sleep(0.05)
+            runner.stop()
+            await running
+            await parts.close()
+            await redis.aclose()
+
+    asyncio.run(work())
     assert site.rows("SELECT position, content FROM conversation_summaries") == [(10, "In short.")]
     assert site.rows("SELECT user_id, content FROM memories") == [("ana", "The user owns a bakery.")]
-    assert worker.client.metric("agent_summaries_total") == 1
-    wait_for(lambda: site.count("model_calls WHERE agent = 'summary' AND user_id = 'ana'") == 1, 10, "its cost")
+    assert site.count("model_calls WHERE agent = 'summary' AND user_id = 'ana'") == 1
 
 
 @pytest.mark.parametrize(
