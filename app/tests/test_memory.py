@@ -289,8 +289,8 @@ def test_user_sees_and_deletes_what_is_remembered(client: Client, rows: Rows, se
 def test_key_has_to_say_whose_memory_is_meant(client: Client) -> None:
     for method in ("GET", "DELETE"):
         answer = client.request(method, "/api/memory")
-        assert answer.status_code == 422
-        assert answer.json()["errors"] == [{"field": "user_id", "reason": "is missing, and a key is nobody's own"}]
+        assert answer.status_code == 404
+        assert answer.json()["type"] == "urn:agent:problem:user-unknown"
 
 
 def test_ready_says_how_memories_are_found(client: Client, rows: Rows) -> None:

@@ -11,7 +11,7 @@ from agent_service.api.schemas import UserId
 from agent_service.core.problems import Problem
 from agent_service.memory.long_term import LongTerm
 
-router = APIRouter(tags=["memory"], responses=documented(503))
+router = APIRouter(tags=["memory"], responses=documented(404, 503))
 
 MemoryId = Annotated[int, Field(ge=1, lt=2**63, description="One memory's id; all are meant without.", examples=[7])]
 
@@ -62,7 +62,5 @@ async def forget(
 def _user(access: Access, user_id: str | None) -> str:
     user = access.acts_for(user_id)
     if user is None:
-        reason = "is missing, and a key is nobody's own"
-        faults = [{"field": "user_id", "reason": reason}]
-        raise Problem(422, "invalid-request", f"user_id: {reason}", errors=faults)
+        raise Problem(404, "user-unknown", "Say by user_id whose memory is meant: a key is nobody's own.")
     return user
