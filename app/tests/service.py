@@ -163,9 +163,7 @@ class Worker:
 
 def agentctl(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = forks.start(
-            "agentctl", *arguments, cwd=APP, env=environment(**changes), stdout=output, stderr=errors
-        )
+        process = forks.start("agentctl", *arguments, cwd=APP, env=environment(**changes), stdout=output, stderr=errors)
         code = process.wait()
         for file in (output, errors):
             file.seek(0)

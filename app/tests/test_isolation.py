@@ -54,6 +54,8 @@ def on_a_socket(client: Client, session_id: str, headers: dict[str, str]) -> htt
 TASKS = {"POST /api/analyze", "GET /api/status/{task_id}"}
 # So are ratings of answers, in test_feedback.py.
 RATINGS = {"POST /api/feedback"}
+# Memories are their user's; that nobody else sees or deletes them is tried in test_memory.
+MEMORIES = {"GET /api/memory", "DELETE /api/memory"}
 # Routes that know no user's data.
 IMPERSONAL = {
     "GET /", "GET /health", "GET /ready", "GET /metrics", "GET /api/metrics", "GET /openapi.json",
@@ -76,7 +78,7 @@ def guarded(run: Callable[[dict[str, Any]], LocalService], model_settings: dict[
 
 
 def test_every_route_is_tried() -> None:
-    assert every_route() == ATTEMPTS.keys() | TASKS | RATINGS | IMPERSONAL
+    assert every_route() == ATTEMPTS.keys() | TASKS | RATINGS | MEMORIES | IMPERSONAL
 
 
 def told(client: Client, session_id: str, credential: str, **fields: Any) -> None:

@@ -20,6 +20,7 @@ from agent_service.api import (
     drain,
     feedback,
     integrations,
+    memory,
     operations,
     page,
     problems,
@@ -63,13 +64,17 @@ def create_app(settings: Settings) -> FastAPI:
         background = Background(settings, pool)
         app.state.pool = pool
         app.state.conversation = parts.conversation
+        app.state.long_term = parts.long_term
         app.state.background = background
         app.state.readiness = operations.Readiness(
             parts.history.check,
             None if rest.always else parts.sessions.check,
             parts.models,
             {f"mcp_{name}": partial(parts.servers.check, name) for name in parts.servers.names()},
-            background.check if settings.queue else None,
+            {
+                **({"memory": parts.long_term.report} if settings.memory else {}),
+                **({"queue": background.check} if settings.queue else {}),
+            },
         )
         app.state.limiter = limiter
         name = parts.models.first().name
@@ -127,7 +132,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     app.include_router(operations.router)
-    for router in (chat.router, analyze.router, integrations.router, feedback.router, operations.for_keys):
+    for router in (
+        chat.router,
+        memory.router,
+        analyze.router,
+        integrations.router,
+        feedback.router,
+        operations.for_keys,
+    ):
         app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
     app.include_router(webhook.router)
     app.include_router(socket.router)

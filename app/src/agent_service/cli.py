@@ -14,6 +14,7 @@ COMMANDS = {
     "events": "tell consumers of what they missed",
     "jobs": "what waits, runs and failed; hand a release's jobs over",
     "key": "make an API key: whoever calls gets the key, the service keeps a line with its digest",
+    "memory": "give what is remembered of users the vectors that it lacks",
     "outbox": "effects that were not sent; send dead ones again",
     "warm": "ask a running service the questions of a file, so that their answers are kept",
 }

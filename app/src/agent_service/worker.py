@@ -33,6 +33,7 @@ from agent_service.work.retention import clean
 from agent_service.work.runner import BEAT_SECONDS, Runner
 from agent_service.work.schema import SchemaError, check_queue
 from agent_service.work.server import serve
+from agent_service.work.summaries import summarizing
 
 OUTBOX_SECONDS = 1
 DISPATCH_SECONDS = 1
@@ -60,6 +61,7 @@ async def run(settings: Settings) -> None:
     tasks = [
         Analyses(settings, pool, analyst, parts.models, Fetcher(settings), audit).task,
         answering(pool, parts.conversation, audit),
+        summarizing(pool, parts.summaries, audit),
         *(events.consume(pool, consumer) for consumer in consumers),
     ]
     tracing = Tracing(settings, metrics, "worker")

@@ -7,10 +7,13 @@ from redis.asyncio import Redis
 
 from agent_service.agents.conversation import Conversation
 from agent_service.agents.offline import OFFLINE
+from agent_service.agents.summaries import Summaries
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
 from agent_service.memory.database import Pool
+from agent_service.memory.embeddings import Embedder
 from agent_service.memory.history import History
+from agent_service.memory.long_term import LongTerm
 from agent_service.memory.redis import Rest
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
@@ -36,10 +39,13 @@ class Assembly:
     models: Models
     history: History
     sessions: Sessions
+    long_term: LongTerm
+    summaries: Summaries
     servers: McpServers
     conversation: Conversation
 
     async def close(self) -> None:
+        await self.summaries.close()
         await self.servers.close()
         await self.models.close()
 
@@ -65,5 +71,9 @@ async def assemble(
     if settings.classifier_seconds and models.first("economy").name != OFFLINE:
         classifier = Classifier(team, models, settings.classifier_seconds)
     routing = Routing(Router(team), classifier, metrics)
-    conversation = Conversation(specialists, routing, models, history, sessions, pool, settings.turn_seconds)
-    return Assembly(models, history, sessions, servers, conversation)
+    long_term = LongTerm(settings, pool, Embedder(settings, redis, rest), metrics)
+    summaries = Summaries(settings, pool, models, long_term, metrics)
+    conversation = Conversation(
+        specialists, routing, models, history, sessions, long_term, summaries, pool, settings.turn_seconds
+    )
+    return Assembly(models, history, sessions, long_term, summaries, servers, conversation)

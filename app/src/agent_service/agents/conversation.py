@@ -11,11 +11,15 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from agent_service.agents.calls import Restart
 from agent_service.agents.pieces import Pieces
+from agent_service.agents.summaries import Summaries
 from agent_service.core.logs import get_logger
 from agent_service.core.text import storable
 from agent_service.core.tracing import Span, span
+from agent_service.guard.size import estimate_tokens
+from agent_service.memory.context import Context
 from agent_service.memory.database import Connection, Pool
-from agent_service.memory.history import History, Message, Turn
+from agent_service.memory.history import History, Turn
+from agent_service.memory.long_term import LongTerm
 from agent_service.memory.sessions import Sessions
 from agent_service.models.access import Models
 from agent_service.models.failures import model_problem
@@ -52,6 +56,9 @@ class Answer:
     degraded: bool
 
 
+# What is known from before is told as a turn of its own, since some models take nothing but turns.
+_SUMMARY, _FACTS = "What have we spoken of so far?", "What do you remember of me that may matter now?"
+
 Effects = Callable[[Connection, Answer], Awaitable[None]]
 
 
@@ -65,6 +72,9 @@ class _Task:
     asker: Asker
     calls: TurnCalls
     span: Span
+    context: Context
+    # Whether older messages had to be left out.
+    cut: bool
 
 
 class Conversation:
@@ -75,6 +85,8 @@ class Conversation:
         models: Models,
         history: History,
         sessions: Sessions,
+        long_term: LongTerm,
+        summaries: Summaries,
         pool: Pool,
         turn_seconds: float,
     ) -> None:
@@ -83,6 +95,8 @@ class Conversation:
         self._models = models
         self._history = history
         self._sessions = sessions
+        self._long_term = long_term
+        self._summaries = summaries
         self._pool = pool
         self._turn_seconds = turn_seconds
 
@@ -115,37 +129,52 @@ class Conversation:
     async def _turn(self, question: Question) -> AsyncIterator[_Task]:
         attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": question.session_id}
         with span("invoke_agent", attributes=attributes) as opened:
-            async with self._sessions.turn(question.session_id), self._answering(question, opened) as task:
+            async with (
+                self._sessions.turn(question.session_id) as kept,
+                self._answering(question, kept, opened) as task,
+            ):
                 yield task
 
     @contextlib.asynccontextmanager
-    async def _answering(self, question: Question, opened: Span) -> AsyncIterator[_Task]:
-        history = await self._history.load(question.session_id, question.user_id, question.own)
+    async def _answering(self, question: Question, kept: str | None, opened: Span) -> AsyncIterator[_Task]:
+        context = await self._history.load(question.session_id, question.user_id, question.own, kept)
         calls = TurnCalls(
             question.request_id,
             question.session_id,
             question.user_id,
-            opening=not history,
+            opening=not context.messages and not context.summary,
             caller=question.caller,
         )
         begin_turn(calls)
         try:
             async with asyncio.timeout(self._turn_seconds):
-                yield await self._assign(question, history, calls, opened)
+                yield await self._assign(question, context, calls, opened)
         except TimeoutError as error:
             raise model_problem(error) from error
         finally:
             if not calls.stored:
                 self._models.settle_later(calls)
 
-    async def _assign(self, question: Question, history: list[Message], calls: TurnCalls, opened: Span) -> _Task:
-        route = await self._routing.decide(question.message, history[-1].agent if history else None)
+    async def _assign(self, question: Question, context: Context, calls: TurnCalls, opened: Span) -> _Task:
+        last = context.messages[-1].agent if context.messages else None
+        facts: list[str] = []
+        deciding = self._routing.decide(question.message, last)
+        if context.remembered and question.user_id is not None and self._long_term.enabled:
+            route, facts = await asyncio.gather(deciding, self._long_term.recall(question.user_id, question.message))
+        else:
+            route = await deciding
         opened.update_name(f"invoke_agent {route.agent}")
         opened.set_attribute("gen_ai.agent.name", route.agent)
+        room = self._summaries.usable - sum(map(estimate_tokens, (context.summary, *facts, question.message)))
+        fitting = context.fitting(room)
         messages: list[AnyMessage] = [
             HumanMessage(message.content) if message.role == "user" else AIMessage(message.content)
-            for message in history
+            for message in fitting.messages
         ]
+        if context.summary:
+            messages[:0] = [HumanMessage(_SUMMARY), AIMessage(context.summary)]
+        if facts:
+            messages += [HumanMessage(_FACTS), AIMessage("\n".join(f"- {fact}" for fact in facts))]
         return _Task(
             self._specialists.find(route.agent),
             route,
@@ -153,6 +182,8 @@ class Conversation:
             Asker(question.user_id, question.session_id, self._pool),
             calls,
             opened,
+            context,
+            fitting.cut,
         )
 
     async def _finish(
@@ -170,7 +201,7 @@ class Conversation:
             usage,
             calls.degraded,
         )
-        await self._history.append(
+        count = await self._history.append(
             Turn(
                 session_id=question.session_id,
                 user_id=question.user_id,
@@ -189,7 +220,13 @@ class Conversation:
         calls.stored = True
         self._tell(question, answer, task.span)
         await self._models.settle(calls)
-        await self._sessions.record(question.session_id, answer.agent, usage.total_tokens if usage else 0)
+        context = task.context.after(question.message, answer.response, answer.agent)
+        if context.count != count:
+            # Without Redis another turn came in between, of which this one knew nothing: all is read anew.
+            context = Context()
+        tokens = usage.total_tokens if usage else 0
+        await self._sessions.record(question.session_id, answer.agent, tokens, context)
+        self._summaries.consider(question.session_id, task.context, task.cut, calls.largest(answer.agent))
         return answer
 
     def _tell(self, question: Question, answer: Answer, opened: Span) -> None:

@@ -18,7 +18,7 @@ from agent_service.models.access import Models
 
 Check = Callable[[], Awaitable[None]]
 # Says itself how it stands, and never fails.
-QueueCheck = Callable[[], Awaitable[dict[str, Any]]]
+Report = Callable[[], Awaitable[dict[str, Any]]]
 
 # How long a check may take, and how long the model's is believed: it leaves the fleet.
 CHECK_SECONDS = 2.5
@@ -39,13 +39,13 @@ class Readiness:
         redis: Check | None,
         models: Models,
         others: Mapping[str, Check],
-        queue: QueueCheck | None = None,
+        reports: Mapping[str, Report],
     ) -> None:
         self._database = database
         self._redis = redis
         self._models = models
         self._others = others
-        self._queue = queue
+        self._reports = reports
         self._model_result: dict[str, Any] = {}
         self._model_until = 0.0
         self._failing: set[str] = set()
@@ -64,9 +64,9 @@ class Readiness:
         checks = {"database": database, "redis": redis, "model": model, **dict(zip(self._others, others, strict=True))}
         if budget := self._models.budget_report():
             checks["budget"] = budget
-        # It is in the database: where that is down, asking takes time and tells nothing.
-        if self._queue and database["status"] == "ok":
-            checks["queue"] = await self._queue()
+        # They are in the database: where that is down, asking takes time and tells nothing.
+        if database["status"] == "ok":
+            checks |= {name: await report() for name, report in self._reports.items()}
         return checks
 
     async def _check_redis(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
@@ -73,9 +74,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         error.status_code,
         phrase.lower().replace(" ", "-"),
         details.get(error.status_code, str(error.detail)),
-        headers=dict(error.headers or {}),
+        headers={**(error.headers or {}), **(_allow(request) if error.status_code == 405 else {})},
     )
     return _answer(request, problem)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """All methods of a path that several routes share; each knows only its own."""
+    contexts = iter_route_contexts(request.app.routes)
+    methods = {method for route in contexts if route.path == request.url.path for method in route.methods or ()}
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

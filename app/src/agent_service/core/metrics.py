@@ -138,3 +138,8 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.spans_lost = Counter("agent_spans_lost", "Spans that the collector did not take.", registry=self.registry)
+        # Memory (docs/memory.md).
+        self.summaries = Counter(
+            "agent_summaries", "Summaries of conversations by how they ended.", ("outcome",), registry=self.registry
+        )
+        self.recalled = Counter("agent_recalled", "Memories given to the model.", registry=self.registry)

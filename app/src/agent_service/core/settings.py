@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     database_ca: str = ""
     database_connections: int = Field(default=10, ge=1)
     database_wait_seconds: Seconds = 3
-    history_messages: int = Field(default=40, ge=2)
+    history_messages: int = Field(default=100, ge=2)
     history_characters: int = Field(default=100_000, ge=1)
 
     # Empty for none: each process then counts and remembers alone.
@@ -194,6 +194,23 @@ class Settings(BaseSettings):
     crm_notes_path: str = "/notes"
     integration_timeout_seconds: Seconds = 10
 
+    # Memory (docs/memory.md). What the model's window holds; 0: as is known of the model.
+    context_tokens: int = Field(default=0, ge=0)
+    # From which share of it on a conversation is summarized, and what stays as it was said; 0: never.
+    summary_share: float = Field(default=0.75, ge=0, le=1)
+    summary_keep_messages: int = Field(default=50, ge=2)
+    # Whether anything is remembered of users beyond their conversations, how much, and how much of it is recalled.
+    memory: bool = True
+    memory_facts: int = Field(default=200, ge=1)
+    memory_results: int = Field(default=4, ge=1)
+    # How like a memory must be to what is asked; unset, it depends on how they are compared.
+    memory_threshold: float | None = Field(default=None, gt=0, le=1)
+    # For vector search; without a model by a rule that needs none.
+    embedding_model: str = ""
+    embedding_url: Url = "https://api.openai.com/v1"
+    embedding_key: SecretStr = SecretStr("")
+    embedding_seconds: Seconds = 2
+
     # Telemetry (docs/telemetry.md). Without this address, or OTEL_EXPORTER_OTLP_ENDPOINT, no trace leaves the process.
     trace_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
     # name=value,name=value, as the collector wants them.
@@ -207,7 +224,7 @@ class Settings(BaseSettings):
     @field_validator(
         "api_key", "jwt_secret", "model_key", "deepseek_key", "openai_key", "anthropic_key",
         "database_password", "redis_password", "uaz_webhook_secret", "uaz_token", "crm_token",
-        "trace_headers", "sentry_dsn",
+        "embedding_key", "trace_headers", "sentry_dsn",
     )  # fmt: skip
     @classmethod
     def _refuse_placeholder(cls, secret: SecretStr) -> SecretStr:

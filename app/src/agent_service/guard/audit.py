@@ -65,8 +65,8 @@ class Entry:
     address: str | None = None
     request_id: str | None = None
     reason: str | None = None
-    # By conversation: whose it is, and whether it was changed or only looked at.
-    touched: dict[str, tuple[str | None, Kind]] = field(default_factory=dict)
+    # By conversation: whose it is, and whether it was changed or only looked at; by none what is beyond conversations.
+    touched: dict[str | None, tuple[str | None, Kind]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         common = {
@@ -89,14 +89,14 @@ class Entry:
 _current: ContextVar[Entry | None] = ContextVar("audit_entry", default=None)
 
 
-def looked_at(conversation_id: str, owner_id: str | None) -> None:
-    """What a conversation holds was read for whoever is being served."""
+def looked_at(conversation_id: str | None, owner_id: str | None) -> None:
+    """What a conversation holds, or the memory of a user, was read for whoever is being served."""
     if entry := _current.get():
         entry.touched[conversation_id] = (owner_id, "data")
 
 
-def changed(conversation_id: str, user_id: str | None) -> None:
-    """A conversation was begun or went on; whoever began it owns it."""
+def changed(conversation_id: str | None, user_id: str | None) -> None:
+    """A conversation was begun or went on, and whoever began it owns it; or the memory of a user was changed."""
     if entry := _current.get():
         owner_id, _ = entry.touched.get(conversation_id, (None, "data"))
         entry.touched[conversation_id] = (owner_id or user_id, "change")

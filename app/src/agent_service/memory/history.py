@@ -10,19 +10,24 @@ from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem
 from agent_service.core.tracing import origin
 from agent_service.guard import audit
+from agent_service.memory.context import Context, Message
 from agent_service.memory.database import Connection, Pool, connection
 from agent_service.memory.model_calls import INSERT_CALLS, call_values
 from agent_service.models.turn import ModelCall
 
+# What is known already is not read again, but whose the conversation is and how far it got always is.
 _LOAD = """
-SELECT c.user_id, m.role, m.content, m.agent
-FROM conversations AS c
+SELECT c.id IS NOT NULL, c.user_id, c.message_count, s.position, s.content,
+       EXISTS (SELECT FROM memories WHERE user_id = %(user_id)s), m.position, m.role, m.content, m.agent
+FROM (SELECT) AS one
+LEFT JOIN conversations AS c ON c.id = %(id)s
+LEFT JOIN conversation_summaries AS s ON s.conversation_id = c.id
 LEFT JOIN LATERAL (
     SELECT position, role, content, agent, sum(length(content)) OVER (ORDER BY position DESC) AS characters
     FROM messages
-    WHERE conversation_id = c.id AND position > c.message_count - %(messages)s
+    WHERE conversation_id = c.id
+        AND position > greatest(c.message_count - %(messages)s, coalesce(s.position, 0), %(known)s)
 ) AS m ON m.characters <= %(characters)s
-WHERE c.id = %(id)s
 ORDER BY m.position
 """
 
@@ -57,16 +62,9 @@ UNION ALL
 SELECT %(id)s::text, message_count, 'assistant', %(answer)s::text, %(request_id)s::text,
        %(agent)s::text, %(model)s::text, %(input_tokens)s::integer, %(output_tokens)s::integer
 FROM turn
+RETURNING position
 """
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    content: str
-    agent: str | None
-    """Who said it, where it was one of the team."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +99,41 @@ class History:
         self._messages = messages - messages % 2
         self._characters = characters
 
-    async def load(self, session_id: str, user_id: str | None, own: bool = False) -> list[Message]:
-        """The newest messages that fit the bounds, oldest first; where OWN, of the user's own conversations alone."""
-        bounds = {"id": session_id, "messages": self._messages, "characters": self._characters}
+    async def load(self, session_id: str, user_id: str | None, own: bool = False, kept: str | None = None) -> Context:
+        """The newest messages that fit the bounds; where OWN, of the user's own conversations alone.
+
+        KEPT is the context as a session knows it. It saves reading, and is never believed to be the newest.
+        """
+        known = Context.of_text(kept)
+        bounds = {
+            "id": session_id,
+            "user_id": user_id,
+            "known": known.count,
+            "messages": self._messages,
+            "characters": self._characters,
+        }
         with self._metrics.retrieval_seconds.labels("history").time():
             async with connection(self._pool, "load history") as borrowed:
                 rows = await (await borrowed.execute(_LOAD, bounds)).fetchall()
-        if rows:
-            owner = rows[0][0]
-            audit.looked_at(session_id, owner)
-            if user_id is not None and owner != user_id and (own or owner is not None):
-                raise foreign()
-        messages = [Message(role, content, agent) for _, role, content, agent in rows if role is not None]
-        # The bound on characters may have cut a turn in two.
-        return messages[1:] if messages and messages[0].role == "assistant" else messages
+        there, owner, count, covered, summary, remembered, first, *_ = rows[0]
+        if not there:
+            return Context(remembered=remembered)
+        audit.looked_at(session_id, owner)
+        if user_id is not None and owner != user_id and (own or owner is not None):
+            raise foreign()
+        if count < known.count:
+            # The database was set back to an earlier time.
+            return await self.load(session_id, user_id, own)
+        messages = tuple(Message(*row[7:]) for row in rows if row[7] is not None)
+        if count == known.count or (messages and first == known.count + 1):
+            messages = (*known.messages, *messages)
+        covered = covered or 0
+        messages = messages[max(0, covered - (count - len(messages))) :]
+        context = Context(count, covered, summary or "", messages, remembered)
+        return context.bounded(self._messages, self._characters)
 
-    async def append(self, turn: Turn, effects: Effects | None = None) -> None:
-        """Store the turn, and in the same transaction what follows from it."""
+    async def append(self, turn: Turn, effects: Effects | None = None) -> int:
+        """Store the turn, and in the same transaction what follows from it; how many messages there are then."""
         values = {
             "release": self._release,
             "origin": Jsonb(origin()) if self._release else None,
@@ -142,12 +158,14 @@ class History:
                 raise foreign()
             if effects:
                 await effects(borrowed)
+            positions = await stored.fetchall()
         audit.changed(turn.session_id, turn.user_id)
+        return max(int(position) for (position,) in positions)
 
     async def check(self) -> None:
         """Fail unless the database answers and its schema is there."""
         async with connection(self._pool, timeout=min(2, self._pool.timeout)) as borrowed:
-            await borrowed.execute("SELECT FROM conversations, model_calls LIMIT 1")
+            await borrowed.execute("SELECT FROM conversations, model_calls, conversation_summaries, memories LIMIT 1")
 
 
 def foreign() -> Problem:

@@ -53,6 +53,11 @@ class TurnCalls:
     stored: bool = False
     calls: list[ModelCall] = field(default_factory=list)
 
+    def largest(self, agent: str) -> int | None:
+        """The tokens of the agent's largest call, with its answer; None where none told."""
+        told = [call for call in self.calls if call.agent == agent and call.input_tokens is not None]
+        return max(((call.input_tokens or 0) + (call.output_tokens or 0) for call in told), default=None)
+
     @property
     def known_cost(self) -> Decimal:
         return sum((call.cost_usd for call in self.calls if call.cost_usd is not None), Decimal(0))
