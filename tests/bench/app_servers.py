@@ -142,8 +142,6 @@ class Bench:
             "model_key": "local",
             "queue": "true",
             "tiers": json.dumps({"enterprise": {"requests_per_day": 100_000_000}}),
-            "address_requests_per_minute": 10_000_000,
-            "budget_usd_daily": 1_000_000,
             "trusted_hosts": "127.0.0.1",
             **changes,
         }
