@@ -25,6 +25,8 @@ OFFLINE = {"model_key": "", "queue": ""}
 BARE_IMPORT = "import fastapi, uvicorn, langchain_core.language_models"
 COMMAND = "`make bench ONLY=app`"
 STREAMS = 500
+# One a second: longer than it takes to open all of the streams.
+PIECES = 60
 
 Rates = dict[str, list[float]]
 
@@ -100,10 +102,10 @@ def calls_of_a_sure_message(servers: Bench, service: Server) -> None:
 
 def streams(servers: Bench) -> None:
     """Many streams at a time on one process, each piece of each looked for."""
-    servers.control(latency=0.3, pieces=40, pause=0.5)
-    with servers.service(trusted_hosts="", database_connections="10") as service:
+    servers.control(latency=0.3, pieces=PIECES, pause=1)
+    with servers.service() as service:
         chat(service)
-        outcome = open_streams(service.port, KEY, STREAMS, pieces=40)
+        outcome = open_streams(service.port, KEY, STREAMS, PIECES)
         table("streams opened", "open at a time", "whole", "failed", "seconds", "resident", "command")
         if outcome.failed:
             print(f"The last failure: {outcome.reason}", file=sys.stderr)
@@ -111,7 +113,6 @@ def streams(servers: Bench) -> None:
             STREAMS, outcome.most_open, outcome.whole, outcome.failed, f"{outcome.seconds:.1f}",
             f"{service.resident():.0f} MB", COMMAND,
         )  # fmt: skip
-    servers.control(latency=0, pause=0)
 
 
 def chat(service: Server) -> Mapping[str, object]:
@@ -141,8 +142,10 @@ def load(server: Server, clients: int, seconds: int, path: str = "/api/chat") ->
     """Requests a second, and the milliseconds of processor time that one cost the server."""
     before = server.processor_seconds()
     done = subprocess.run(
-        ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--timeout", "120s"]
-        + ["--script", PEERS / "load.lua", f"{server.url}{path}"],
+        [
+            *("wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s"),
+            *("--timeout", "120s", "--script", PEERS / "load.lua", f"{server.url}{path}"),
+        ],
         env={**os.environ, "BENCH_KEY": KEY},
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""What the bench of the agent service runs: real servers, the service as a host has it, and what it is measured beside."""
+"""What the bench of the agent service runs: real servers, the service as a host has it, and its peers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common import TOP
 
 sys.path.insert(0, str(TOP / "app/tests"))
 
-from servers import PASSWORD, Postgres, Redis, end, free_port, wait_for  # noqa: E402 - the path above finds it
+from servers import PASSWORD, Postgres, Redis, end, free_port, wait_for
 
 PEERS = Path(__file__).parent / "app_peers"
 KEY = "a-key-for-the-bench-of-this-service"
@@ -56,8 +56,10 @@ def environment(name: str, requirements: Path) -> Path:
     if not installed.exists() or installed.read_bytes() != requirements.read_bytes():
         subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
         subprocess.run(
-            ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes"]
-            + ["--python", place / "bin/python", "-r", requirements],
+            [
+                *("uv", "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes"),
+                *("--python", place / "bin/python", "-r", requirements),
+            ],
             check=True,
         )
         shutil.copy(requirements, installed)

@@ -7,9 +7,8 @@ import json
 import time
 from dataclasses import dataclass
 
-
 # Opened one after the other, as clients come: what is tried is how many are open, not how many come at once.
-OPENING = 25
+OPENING = 50
 
 
 @dataclass
@@ -37,7 +36,8 @@ async def _open_streams(port: int, key: str, number: int, pieces: int) -> Outcom
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(
                 f"POST /api/chat/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                f"{body}".encode()
             )
             head = await reader.readuntil(b"\r\n\r\n")
         try:

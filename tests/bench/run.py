@@ -8,7 +8,7 @@ make bench ONLY=peer PEER=/path/to/role   beside another role that deploys: see 
 make bench ONLY=scale       twenty agent hosts beside two (HOSTS=10)
 make bench ONLY=first_vm    a bare VM, from init.yml to an answer over HTTPS
 make bench ONLY=backup      2 GB backed up and restored beside PostgreSQL's own ways, a data host lost (MEGABYTES=2000)
-make bench ONLY=app         the agent service's own cost, beside a bare route and agent-squad (APP_ROUNDS=7 APP_SECONDS=8)
+make bench ONLY=app         the agent service's own cost, beside a bare route and agent-squad (APP_ROUNDS=7)
 """
 
 from __future__ import annotations
@@ -143,8 +143,15 @@ def app() -> None:
 
 def main() -> None:
     usual = {"bare_demo": simple(bare_demo), "lab": simple(lab), "deploy": simple(deploy)}
-    benches = {**usual, "strategies": strategies, "peer": peer, "scale": scale, "first_vm": first_vm, "backup": backup}
-    benches["app"] = app
+    benches = {
+        **usual,
+        "app": app,
+        "strategies": strategies,
+        "peer": peer,
+        "scale": scale,
+        "first_vm": first_vm,
+        "backup": backup,
+    }
     wanted = os.environ.get("ONLY", "").split() or list(usual)
     if unknown := set(wanted) - set(benches):
         sys.exit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(benches)}")
