@@ -57,8 +57,6 @@ def create_model(settings: Settings, reference: str = "") -> Model:
         chat = DirectDeepSeek(
             model_name=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True,
             stream_chunk_timeout=seconds, extra_body=thinking or None,
-            # Of a second client, which nobody asks and which would read all authorities' certificates.
-            client="unused",
         )  # fmt: skip
     return Model(name, f"{provider}:{name}@{url}", chat)
 
