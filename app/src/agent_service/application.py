@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 from collections.abc import AsyncIterator
 from functools import partial
@@ -87,9 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
             except PoolTimeout:
                 # Up and saying so is more use than a restart loop: the pool goes on trying.
                 logger.warning("started_without_database")
-            # What lives now lives for good; not looking at it again keeps pauses short.
-            gc.collect()
-            gc.freeze()
+            _settle_memory()
             async with systemd.watchdog(), audit.writing(pool):
                 systemd.notify(f"READY=1\nSTATUS=Release {settings.release}, model {name}")
                 logger.info("started", model=name)
@@ -175,6 +174,16 @@ def _cors(settings: Settings) -> list[Middleware]:
             ],
         )
     ]  # fmt: skip
+
+
+def _settle_memory() -> None:
+    # What lives now lives for good; not looking at it again keeps pauses short.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    # What starting took and nothing holds any more, glibc would keep.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _log_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -40,6 +40,10 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Response]]
     ) -> Response | AIMessage:
+        opening = request.runtime.context.opening
+        if opening and isinstance(request.messages[-1], HumanMessage):
+            return ModelResponse(result=[opening])
+
         async def attempt(model: BaseChatModel) -> Response:
             response = await handler(request.override(model=model))
             for message in response.result:

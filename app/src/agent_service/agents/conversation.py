@@ -103,8 +103,8 @@ class Conversation:
     async def answer(self, question: Question, effects: Effects | None = None) -> Answer:
         """Answer; what follows from the answer is written with the turn, or neither is."""
         async with self._turn(question) as task:
-            state = await task.member.agent.ainvoke(task.state, context=task.asker)
-            return await self._finish(question, task, state["messages"][-1], effects=effects)
+            message = await task.member.answer(task.state["messages"], task.asker)
+            return await self._finish(question, task, message, effects=effects)
 
     async def stream(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""

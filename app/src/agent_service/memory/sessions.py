@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
@@ -25,6 +26,9 @@ LOCK_SECONDS = 20
 _CONTEXT = "context"
 
 logger = get_logger(__name__)
+
+# The lock of the turn that this code runs for.
+_held: ContextVar[Lock | None] = ContextVar("turn_lock", default=None)
 
 
 class _TurnLock(Lock):
@@ -62,6 +66,7 @@ class Sessions:
         Without Redis turns may overlap: history stays whole and ordered, the later answer just knows less.
         """
         lock = await self._acquire(session_id)
+        _held.set(lock)
         renewal = asyncio.create_task(self._renew(lock)) if lock else None
         try:
             yield lock.context if lock else None
@@ -73,7 +78,7 @@ class Sessions:
                 await self._release(lock)
 
     async def record(self, session_id: str, agent: str, tokens: int, context: Context) -> None:
-        """Note that a turn was answered, and what the next one starts from."""
+        """Note that a turn was answered, which ends it, and what the next one starts from: its lock goes along."""
         if self._rest:
             return
         key = self._prefix + session_id
@@ -83,7 +88,14 @@ class Sessions:
                 pipeline.hincrby(key, "turns", 1)
                 pipeline.hincrby(key, "tokens", tokens)
                 pipeline.expire(key, self._seconds)
-                await pipeline.execute()
+                if lock := _held.get():
+                    # Not as a registered script, which a pipeline first asks for.
+                    pipeline.eval(lock.LUA_RELEASE_SCRIPT, 1, lock.name, lock.local.token)
+                *_, released = await pipeline.execute()
+            if lock:
+                lock.local.token = None
+                if not released:
+                    logger.warning("turn_lock_lost")
         except (RedisError, OSError) as error:
             self._rest.begin(error)
 
@@ -118,6 +130,8 @@ class Sessions:
                 self._rest.begin(error)
 
     async def _release(self, lock: Lock) -> None:
+        if lock.local.token is None:
+            return
         try:
             await lock.release()
         except LockError:

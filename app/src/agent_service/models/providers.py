@@ -36,15 +36,25 @@ def create_model(settings: Settings, reference: str = "") -> Model:
     elif provider == "openai":
         from langchain_openai import ChatOpenAI
 
-        chat = ChatOpenAI(
+        from agent_service.models.direct import Direct
+
+        class DirectOpenAI(Direct, ChatOpenAI):
+            pass
+
+        chat = DirectOpenAI(
             model=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True,
             stream_chunk_timeout=seconds,
         )  # fmt: skip
     else:
         from langchain_deepseek import ChatDeepSeek
 
+        from agent_service.models.direct import Direct
+
+        class DirectDeepSeek(Direct, ChatDeepSeek):
+            pass
+
         thinking = {} if settings.model_thinking == "unset" else {"thinking": {"type": settings.model_thinking}}
-        chat = ChatDeepSeek(
+        chat = DirectDeepSeek(
             model_name=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True,
             stream_chunk_timeout=seconds, extra_body=thinking or None,
         )  # fmt: skip

@@ -3,20 +3,24 @@
 import functools
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextvars import Context
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import BaseTool, tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.graph.state import CompiledStateGraph
+from langsmith import set_runtime_overrides
 
 from agent_service.agents.calls import ModelCalls
 from agent_service.agents.offline import OFFLINE
 from agent_service.models.access import Models
 from agent_service.team.definition import GENERAL, Specialist, Team
 from agent_service.team.mcp import McpServers
+from agent_service.team.opening import Opening
 from agent_service.tools.calling import Asker, ToolCalls
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
@@ -27,7 +31,15 @@ Tools = dict[str, list[BaseTool]]
 class Member:
     id: str
     agent: Agent
+    opening: Opening
     calls_tools: bool
+
+    async def answer(self, messages: list[AnyMessage], asker: Asker) -> AIMessage:
+        message = await self.opening.ask(messages, asker)
+        if message.tool_calls:
+            state = await self.agent.ainvoke({"messages": messages}, context=replace(asker, opening=message))
+            message = state["messages"][-1]
+        return message
 
 
 class Specialists:
@@ -39,6 +51,8 @@ class Specialists:
         self._tool_calls = tool_calls
         self._members: dict[str, Member] = {}
         self._generation = servers.generation
+        # Langchain wraps each middleware in a step of LangSmith's, which visits a thread twice even where it is off.
+        set_runtime_overrides(aio_to_thread=_without_thread)
         self._compile()
 
     def find(self, id: str) -> Member:
@@ -56,10 +70,12 @@ class Specialists:
     def _member(self, specialist: Specialist) -> Member:
         model = self._models.first(specialist.tier)
         tools = [*self._tools[specialist.id], *self._servers.tools(specialist.mcp_servers)]
-        middleware: list[AgentMiddleware[Any, Any, Any]] = [ModelCalls(self._models, specialist.id, specialist.tier)]
+        calls = ModelCalls(self._models, specialist.id, specialist.tier)
+        middleware: list[AgentMiddleware[Any, Any, Any]] = [calls]
         parameters = specialist.parameters.model_dump(exclude_none=True)
+        described = [convert_to_openai_tool(one) for one in tools]
         if tools or parameters:
-            middleware.insert(0, _Bound(parameters, tools))
+            middleware.insert(0, _Bound(parameters, described))
         if tools:
             middleware.insert(0, self._tool_calls)
         agent = create_agent(
@@ -70,16 +86,17 @@ class Specialists:
             context_schema=Asker,
             name=specialist.id,
         )
-        return Member(specialist.id, agent, bool(tools) and model.name != OFFLINE)
+        opening = Opening(specialist.id, calls, model.chat, specialist.prompt, described, parameters)
+        return Member(specialist.id, agent, opening, bool(tools) and model.name != OFFLINE)
 
 
 class _Bound(AgentMiddleware[Any, Any, Any]):
     """Hands the specialist's parameters on with each call, and its tools as they were described once."""
 
-    def __init__(self, parameters: dict[str, Any], tools: list[BaseTool]) -> None:
+    def __init__(self, parameters: dict[str, Any], described: list[dict[str, Any]]) -> None:
         super().__init__()
         self._parameters = parameters
-        self._described: list[BaseTool | dict[str, Any]] = [convert_to_openai_tool(one) for one in tools]
+        self._described: list[BaseTool | dict[str, Any]] = [*described]
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]
@@ -87,6 +104,12 @@ class _Bound(AgentMiddleware[Any, Any, Any]):
         settings = {**request.model_settings, **self._parameters}
         response: ModelResponse[Any] = await handler(request.override(model_settings=settings, tools=self._described))
         return response
+
+
+async def _without_thread(
+    default: Callable[..., Any], context: Context, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    return context.run(function, *args, **kwargs)
 
 
 def load_tools(team: Team) -> Tools:

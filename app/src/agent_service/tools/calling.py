@@ -31,6 +31,8 @@ class Asker:
     user_id: str | None
     session_id: str
     pool: Pool
+    # The model's answer to the question itself, where it was asked before the graph: see team/opening.py.
+    opening: AIMessage | None = None
 
     def user(self) -> str:
         """Whose rows a tool may read and write."""
