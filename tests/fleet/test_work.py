@@ -72,7 +72,7 @@ def test_documents_are_analysed_by_a_worker(fleet: Fleet, client: httpx.Client) 
     finished(client, [answer.json()["task_id"]])
     assert [job["release"] for job in jobs(fleet, since) if job["outcome"] == "done"] == [serving(fleet)]
     # A body that the service takes is not refused on its way to it.
-    large = client.post("/api/analyze", files={"file": ("big.csv", "a,b\n" * 1_500_000, "text/csv")})
+    large = client.post("/api/analyze", files={"file": ("big.csv", "a,b\n" * 2_700_000, "text/csv")})
     assert large.status_code == 413, large.text
     assert large.json()["type"] != "about:blank", "the service's own refusal, not the edge's"
 
@@ -116,7 +116,7 @@ def test_a_reverted_canarys_jobs_are_done_once_by_code_that_knows_them(
     run = started(fleet, *options(app, "canary", 120, strategy="canary", steps="50,100"))
     until(under_way(fleet, "baking", 0.5), "the canary", 240)
     tasks = analyse(client, 80)
-    fleet.on("edge1", "agentfleet-director rollback").ok()
+    fleet.on("edge1", "agentfleet-director abort agent").ok()
     output = run.communicate()[0]
     assert run.returncode != 0, output
     assert shares(fleet) == {stable: 1.0}
