@@ -61,7 +61,7 @@ unit: setup ## Unit tests of plugins, roles' specifications and templates
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
 	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
-	cd app && .venv/bin/pytest -q tests -m "not soak"
+	cd app && .venv/bin/pytest -q -n 4 --dist loadfile tests -m "not soak"
 
 coverage: app/.venv/.ready ## Branches of the agent service that its tests run: at least 90 %
 	@tests/tools/apt-install postgresql redis-server chromium chromium-driver

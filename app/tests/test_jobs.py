@@ -191,7 +191,7 @@ def test_a_model_that_fails_is_asked_again_and_then_given_up(site: Site) -> None
     status = finished(api, task, 60)
     assert status["state"] == "failed"
     assert status["problem"]["code"] == "model-failed"
-    assert site.count("procrastinate_jobs WHERE status = 'failed'") == 1
+    wait_for(lambda: site.count("procrastinate_jobs WHERE status = 'failed'") == 1, 10, "the queue's own note of it")
     site.model.control(reset=True)
     assert site.control("r1", "jobs", "retry", "--task", "other") == "0 failed jobs will be tried again\n"
     assert site.control("r1", "jobs", "retry", "--release", "r1") == "1 failed jobs will be tried again\n"

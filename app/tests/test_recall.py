@@ -17,6 +17,7 @@ from agent_service.agents.assembly import assemble, read_team
 from agent_service.cli import main
 from agent_service.core.metrics import Metrics
 from agent_service.core.settings import Settings
+from agent_service.core.tracing import Tracing
 from agent_service.guard.audit import Audit
 from agent_service.memory.database import connection, create_pool
 from agent_service.memory.embeddings import Embedder, OfflineEmbeddings
@@ -261,7 +262,13 @@ def test_summary_is_a_job_where_there_is_a_queue(site: Site, model: Model) -> No
         redis = create_redis(settings)
         async with create_pool(settings) as pool:
             parts = await assemble(settings, read_team(settings), metrics, pool, redis, Rest(metrics))
-            runner = Runner(settings, pool, [summarizing(pool, parts.summaries, Audit(metrics))], metrics)
+            runner = Runner(
+                settings,
+                pool,
+                [summarizing(pool, parts.summaries, Audit(metrics))],
+                metrics,
+                Tracing(settings, metrics, "worker"),
+            )
             running = asyncio.create_task(runner.run())
             async with asyncio.timeout(20), connection(pool) as borrowed:
                 while not await (await borrowed.execute("SELECT 1 FROM job_keys WHERE done_at IS NOT NULL")).fetchone():

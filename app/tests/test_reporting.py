@@ -57,7 +57,14 @@ def converse(service: ProcessService, model: Model) -> None:
     assert service.client.post("/api/chat", json=body).status_code == 502
 
 
-@pytest.mark.parametrize("switch", [{}, {"LANGSMITH_TRACING": "true"}, {"LANGSMITH_TRACING": "true", "SHOW": "1"}])
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {},
+        {"LANGSMITH_TRACING": "true"},
+        pytest.param({"LANGSMITH_TRACING": "true", "SHOW": "1"}, marks=pytest.mark.soak),
+    ],
+)
 def test_langsmith(start: Start, backend: Backend, model: Model, switch: dict[str, str]) -> None:
     shown = {"LANGSMITH_HIDE_INPUTS": "false", "LANGSMITH_HIDE_OUTPUTS": "false"} if switch.pop("SHOW", "") else {}
     access = {"LANGSMITH_ENDPOINT": backend.url, "LANGSMITH_API_KEY": LANGSMITH_KEY}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from psycopg_pool import PoolTimeout
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -31,6 +31,7 @@ from agent_service.api import (
 from agent_service.api.access import Guard, TrustedHosts
 from agent_service.api.background import Background, background_limits
 from agent_service.api.middleware import BodyLimit, Context
+from agent_service.api.parameters import once
 from agent_service.core import systemd
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
@@ -139,7 +140,9 @@ def create_app(settings: Settings) -> FastAPI:
         feedback.router,
         operations.for_keys,
     ):
-        app.include_router(router, responses=problems.documented(400, 401, 413, 422, 429, 500))
+        app.include_router(
+            router, dependencies=[Depends(once)], responses=problems.documented(400, 401, 413, 422, 429, 500)
+        )
     app.include_router(webhook.router)
     app.include_router(socket.router)
     app.include_router(page.router)
