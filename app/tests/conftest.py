@@ -16,7 +16,7 @@ from work import SECRET, TOKEN, Receiver, Site
 
 DATABASE, TEMPLATE = "agent", "template_of_agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
-MODEL_SECONDS = 1
+MODEL_SECONDS = 2
 
 # No property here is of how long something takes, and machines are slow at times.
 hypothesis.settings.register_profile("service", deadline=None)

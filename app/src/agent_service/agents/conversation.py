@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
@@ -68,7 +67,7 @@ class _Task:
 
     member: Member
     route: Route
-    state: dict[str, Any]
+    messages: list[AnyMessage]
     asker: Asker
     calls: TurnCalls
     span: Span
@@ -103,27 +102,16 @@ class Conversation:
     async def answer(self, question: Question, effects: Effects | None = None) -> Answer:
         """Answer; what follows from the answer is written with the turn, or neither is."""
         async with self._turn(question) as task:
-            message = await task.member.answer(task.state["messages"], task.asker)
+            message = await task.member.answer(task.messages, task.asker)
             return await self._finish(question, task, message, effects=effects)
 
     async def stream(self, question: Question, emit: Callable[[str | Restart], Awaitable[None]]) -> Answer:
         """Hand on the answer's pieces as they come, then answer as a whole."""
         async with self._turn(question) as task:
             pieces = Pieces(emit, task.member.calls_tools)
-            final: Any = None
-            run = task.member.agent.astream(
-                task.state, context=task.asker, stream_mode=["messages", "values", "custom"]
-            )
-            async for mode, part in run:
-                content: Any = part
-                if mode == "values":
-                    final = content["messages"][-1]
-                elif mode == "custom":
-                    await (pieces.restart() if isinstance(content, Restart) else pieces.say(content))
-                else:
-                    await pieces.take(*content)
+            message = await task.member.stream(task.messages, task.asker, pieces)
             await pieces.finish()
-            return await self._finish(question, task, final, pieces.before)
+            return await self._finish(question, task, message, pieces.before)
 
     @contextlib.asynccontextmanager
     async def _turn(self, question: Question) -> AsyncIterator[_Task]:
@@ -178,7 +166,7 @@ class Conversation:
         return _Task(
             self._specialists.find(route.agent),
             route,
-            {"messages": [*messages, HumanMessage(question.message)]},
+            [*messages, HumanMessage(question.message)],
             Asker(question.user_id, question.session_id, self._pool),
             calls,
             opened,

@@ -30,10 +30,13 @@ class Pieces:
         """What was handed on of messages that turned out to call a tool."""
 
     async def take(self, chunk: Any, metadata: dict[str, Any]) -> None:
-        if metadata.get("langgraph_node") != "model" or not isinstance(chunk, AIMessageChunk):
-            return
+        """A part of what the agent's graph streams."""
+        if metadata.get("langgraph_node") == "model" and isinstance(chunk, AIMessageChunk):
+            await self.add(chunk, metadata.get("langgraph_step"))
+
+    async def add(self, chunk: AIMessageChunk, step: Any = None) -> None:
         # A call that is repeated makes another message in the same step.
-        message = (metadata.get("langgraph_step"), chunk.id)
+        message = (step, chunk.id)
         if message != self._message:
             self._message = message
             self._begin()
@@ -48,6 +51,10 @@ class Pieces:
         self._held.append(chunk.text)
         if sum(map(len, self._held)) >= self._hold:
             await self.finish()
+
+    async def put(self, piece: str | Restart) -> None:
+        """What a middleware has to say beside the model."""
+        await (self.restart() if isinstance(piece, Restart) else self.say(piece))
 
     async def say(self, text: str) -> None:
         """Hand on a whole message, which no model streams."""

@@ -17,6 +17,7 @@ from langsmith import set_runtime_overrides
 
 from agent_service.agents.calls import ModelCalls
 from agent_service.agents.offline import OFFLINE
+from agent_service.agents.pieces import Pieces
 from agent_service.models.access import Models
 from agent_service.team.definition import GENERAL, Specialist, Team
 from agent_service.team.mcp import McpServers
@@ -39,6 +40,25 @@ class Member:
         if message.tool_calls:
             state = await self.agent.ainvoke({"messages": messages}, context=replace(asker, opening=message))
             message = state["messages"][-1]
+        return message
+
+    async def stream(self, messages: list[AnyMessage], asker: Asker, pieces: Pieces) -> AIMessage:
+        """The same, its pieces handed on as they come."""
+        message = await self.opening.stream(messages, asker, pieces)
+        if message.tool_calls:
+            run = self.agent.astream(
+                {"messages": messages},
+                context=replace(asker, opening=message),
+                stream_mode=["messages", "values", "custom"],
+            )
+            async for mode, part in run:
+                content: Any = part
+                if mode == "values":
+                    message = content["messages"][-1]
+                elif mode == "custom":
+                    await pieces.put(content)
+                else:
+                    await pieces.take(*content)
         return message
 
 
