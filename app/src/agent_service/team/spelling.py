@@ -1,8 +1,11 @@
 """Misspelt words: the word or stem of a vocabulary that somebody most likely meant."""
 
 import unicodedata
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from zlib import crc32
 
 # A word this short may have two letters swapped; from LONG on two faults are forgiven.
 SHORT, MIDDLE, LONG = 4, 5, 8
@@ -14,14 +17,16 @@ class Speller:
     """Finds by deleting a letter on both sides, as in the SymSpell algorithm."""
 
     def __init__(self, vocabulary: Iterable[str], known: Iterable[str]) -> None:
-        # Joined by spaces: tens of thousands of lists would cost more memory than all of the words.
-        self._entries: dict[str, str] = {}
-        for entry in set(vocabulary):
-            stem = letters(entry.removesuffix("*"))
-            if len(stem) >= SHORT:
-                for variant in _variants(stem[:BEGINNING]):
-                    others = self._entries.get(variant)
-                    self._entries[variant] = f"{others} {entry}" if others else entry
+        self._entries = sorted({entry for entry in vocabulary if len(_stem(entry)) >= SHORT})
+        # A variant's number and an entry's place in one: tens of thousands of texts would take more than all the words.
+        self._variants = array(
+            "Q",
+            sorted(
+                _number(variant) << 32 | place
+                for place, entry in enumerate(self._entries)
+                for variant in set(_variants(_stem(entry)[:BEGINNING]))
+            ),
+        )
         self._known = set(known)
         self.correct = lru_cache(maxsize=4096)(self._correct)
 
@@ -30,13 +35,18 @@ class Speller:
         if word in self._known or len(word) > 24:
             return None
         spelt = letters(word)
-        candidates = {
-            entry for variant in _variants(spelt[:BEGINNING]) for entry in self._entries.get(variant, "").split()
-        }
+        candidates = {entry for variant in set(_variants(spelt[:BEGINNING])) for entry in self._with(variant)}
         nearest = [
             (faults, -len(entry), entry) for entry in candidates if (faults := _faults(spelt, entry)) is not None
         ]
         return min(nearest)[2] if nearest else None
+
+    def _with(self, variant: str) -> Iterator[str]:
+        """Entries with this variant; one of another with the same number is found to be too far away."""
+        number = _number(variant) << 32
+        first = bisect_left(self._variants, number)
+        for found in self._variants[first : bisect_left(self._variants, number + (1 << 32), first)]:
+            yield self._entries[found - number]
 
 
 def letters(text: str) -> str:
@@ -59,10 +69,18 @@ def distance(one: str, other: str) -> int:
     return row[-1]
 
 
+def _stem(entry: str) -> str:
+    return letters(entry.removesuffix("*"))
+
+
+def _number(variant: str) -> int:
+    return crc32(variant.encode())
+
+
 def _faults(word: str, entry: str) -> int | None:
     """How many faults a word has as a spelling of an entry, or None where they are too many."""
     begins = entry.endswith("*")
-    stem = letters(entry.removesuffix("*"))
+    stem = _stem(entry)
     # Of a stem the beginning of the word is a spelling, and a fault may have made that longer or shorter.
     lengths = range(len(stem) - 1, len(stem) + 2) if begins else (len(word),)
     possible = [
