@@ -48,6 +48,6 @@ def test_five_hundred_streams_hold(
     for text in texts:
         events = parse_events(text)
         tokens = [event.data["token"] for event in events if event.name == "token"]
+        assert events[-1].name == "done", events[-1].data
         assert len(tokens) == TOKENS
-        assert events[-1].name == "done"
         assert events[-1].data["response"] == "".join(tokens)

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -17,15 +17,22 @@ REST_SECONDS = 5
 logger = get_logger(__name__)
 
 
+# Of one process. More requests than these wait their turn: that there are many says nothing about Redis.
+CONNECTIONS = 50
+WAIT_SECONDS = 10
+
+
 def encryption(settings: Settings) -> dict[str, Any]:
     """How Redis is reached over TLS, if it is; its certificate has to name it."""
     if not settings.redis_tls:
-        return {}
-    return {"ssl": True, "ssl_ca_certs": settings.redis_ca or None, "ssl_check_hostname": True}
+        return {"connection_class": Connection}
+    return {"connection_class": SSLConnection, "ssl_ca_certs": settings.redis_ca or None, "ssl_check_hostname": True}
 
 
 def create_redis(settings: Settings) -> Redis:
-    return Redis(
+    pool = BlockingConnectionPool(
+        max_connections=CONNECTIONS,
+        timeout=WAIT_SECONDS,
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_database,
@@ -37,6 +44,7 @@ def create_redis(settings: Settings) -> Redis:
         socket_timeout=2,
         retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 1),
     )
+    return Redis.from_pool(pool)
 
 
 class Rest:
