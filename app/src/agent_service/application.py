@@ -180,9 +180,11 @@ def _cors(settings: Settings) -> list[Middleware]:
 
 
 def _settle_memory() -> None:
-    # What lives now lives for good; not looking at it again keeps pauses short.
+    # What lives now lives for good; not looking at it again keeps pauses short. A turn makes some thousand objects that
+    # end with it: to look for circles among them after each few hundred took a tenth of its time.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     gc.enable()
     # What starting took and nothing holds any more, glibc would keep.
     with contextlib.suppress(OSError, AttributeError):

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
@@ -22,31 +23,41 @@ from agent_service.memory.redis import Rest
 # How long the lock of an instance that died keeps the next message of its conversation waiting.
 LOCK_SECONDS = 20
 
-# The field of a session's hash.
-_CONTEXT = "context"
+# Each is one command: several in a transaction take client and server twice as long.
+_BEGIN = """
+local taken = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return {taken and 1 or 0, redis.call('HGET', KEYS[2], 'context')}
+"""
+_RECORD = """
+redis.call('HSET', KEYS[1], 'agent', ARGV[1], 'seen_at', ARGV[2], 'context', ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'turns', 1)
+redis.call('HINCRBY', KEYS[1], 'tokens', ARGV[4])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+if redis.call('GET', KEYS[2]) ~= ARGV[6] then return 0 end
+return redis.call('DEL', KEYS[2])
+"""
 
 logger = get_logger(__name__)
-
-# The lock of the turn that this code runs for.
-_held: ContextVar[Lock | None] = ContextVar("turn_lock", default=None)
 
 
 class _TurnLock(Lock):
     """Brings the context along, so that it costs no round trip of its own."""
 
     context: str | None = None
+    renewal: asyncio.Task[None] | None = None
 
-    def __init__(self, redis: Redis, key: str) -> None:
+    def __init__(self, redis: Redis, begin: Any, key: str) -> None:
         super().__init__(redis, f"{key}:turn", timeout=LOCK_SECONDS, sleep=0.05, thread_local=False)
-        self._client = redis
+        self._begin = begin
         self._key = key
 
     async def do_acquire(self, token: str | bytes) -> bool:
-        async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.set(self.name, token, nx=True, px=LOCK_SECONDS * 1000)
-            pipeline.hget(self._key, _CONTEXT)
-            taken, self.context = await pipeline.execute()
+        taken, self.context = await self._begin(keys=[self.name, self._key], args=[token, LOCK_SECONDS * 1000])
         return bool(taken)
+
+
+# The lock of the turn that this code runs for.
+_held: ContextVar[_TurnLock | None] = ContextVar("turn_lock", default=None)
 
 
 class Sessions:
@@ -56,6 +67,8 @@ class Sessions:
         self._wait = settings.session_wait_seconds
         self._redis = redis
         self._rest = rest
+        self._begin = redis.register_script(_BEGIN)
+        self._record = redis.register_script(_RECORD)
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[str | None]:
@@ -67,37 +80,37 @@ class Sessions:
         """
         lock = await self._acquire(session_id)
         _held.set(lock)
-        renewal = asyncio.create_task(self._renew(lock)) if lock else None
+        if not lock:
+            yield None
+            return
+        # Most turns are over before their lock needs to be renewed.
+        renewing = asyncio.get_running_loop().call_later(LOCK_SECONDS / 3, self._begin_renewal, lock)
         try:
-            yield lock.context if lock else None
+            yield lock.context
         finally:
-            if lock and renewal:
-                renewal.cancel()
+            renewing.cancel()
+            if lock.renewal:
+                lock.renewal.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await renewal
-                await self._release(lock)
+                    await lock.renewal
+            await self._release(lock)
 
     async def record(self, session_id: str, agent: str, tokens: int, context: Context) -> None:
         """Note that a turn was answered, which ends it, and what the next one starts from: its lock goes along."""
         if self._rest:
             return
-        key = self._prefix + session_id
+        key, lock = self._prefix + session_id, _held.get()
+        token = lock.local.token if lock else ""
+        stands = [agent, int(time.time()), context.to_text(), tokens, self._seconds]
         try:
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(key, mapping={"agent": agent, "seen_at": int(time.time()), _CONTEXT: context.to_text()})
-                pipeline.hincrby(key, "turns", 1)
-                pipeline.hincrby(key, "tokens", tokens)
-                pipeline.expire(key, self._seconds)
-                if lock := _held.get():
-                    # Not as a registered script, which a pipeline first asks for.
-                    pipeline.eval(lock.LUA_RELEASE_SCRIPT, 1, lock.name, lock.local.token)
-                *_, released = await pipeline.execute()
-            if lock:
-                lock.local.token = None
-                if not released:
-                    logger.warning("turn_lock_lost")
+            released = await self._record(keys=[key, f"{key}:turn"], args=[*stands, token])
         except (RedisError, OSError) as error:
             self._rest.begin(error)
+            return
+        if lock:
+            lock.local.token = None
+            if not released:
+                logger.warning("turn_lock_lost")
 
     async def check(self) -> None:
         await self._redis.ping()
@@ -105,7 +118,7 @@ class Sessions:
     async def _acquire(self, session_id: str) -> "_TurnLock | None":
         if self._rest:
             return None
-        lock = _TurnLock(self._redis, self._prefix + session_id)
+        lock = _TurnLock(self._redis, self._begin, self._prefix + session_id)
         try:
             if await lock.acquire(blocking_timeout=self._wait):
                 return lock
@@ -119,15 +132,18 @@ class Sessions:
             headers={"Retry-After": "5"},
         )
 
+    def _begin_renewal(self, lock: _TurnLock) -> None:
+        lock.renewal = asyncio.create_task(self._renew(lock))
+
     async def _renew(self, lock: Lock) -> None:
         while True:
-            await asyncio.sleep(LOCK_SECONDS / 3)
             try:
                 await lock.reacquire()
             except LockError:
                 return
             except (RedisError, OSError) as error:
                 self._rest.begin(error)
+            await asyncio.sleep(LOCK_SECONDS / 3)
 
     async def _release(self, lock: Lock) -> None:
         if lock.local.token is None:

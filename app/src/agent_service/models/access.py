@@ -149,6 +149,8 @@ class Models:
 
     async def close(self) -> None:
         await asyncio.gather(*self._background, return_exceptions=True)
+        for model in self.all:
+            await model.close()
 
     async def _ask(
         self, model: Model, attempt: Callable[[BaseChatModel], Awaitable[Answer]], turn: TurnCalls

@@ -31,15 +31,15 @@ def model_problem(error: Exception) -> Problem:
         return _problem(502, "model-refused", f"The model's server refused the call ({status}).")
     if status is not None and status >= 500:
         return _problem(502, "model-failed", "The model's server failed.")
-    if names & {"APIConnectionError", "TransportError"}:
+    if names & {"APIConnectionError", "TransportError", "ClientConnectionError", "ClientPayloadError"}:
         return _problem(502, "model-unreachable", "The connection to the model failed.")
     return _problem(502, "model-failed", "The model's answer could not be read.")
 
 
 def asked_wait(error: Exception) -> float:
     """The seconds that a provider asks to wait, 0 where it names none."""
-    response = getattr(error, "response", None)
-    wait = response.headers.get("retry-after", "") if response is not None else ""
+    headers = getattr(getattr(error, "response", error), "headers", None) or {}
+    wait = headers.get("retry-after", "")
     return float(wait) if wait.isdigit() else 0.0
 
 

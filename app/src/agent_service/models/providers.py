@@ -17,6 +17,10 @@ class Model:
     place: str
     chat: BaseChatModel
 
+    async def close(self) -> None:
+        if close := getattr(self.chat, "close", None):
+            await close()
+
 
 def create_model(settings: Settings, reference: str = "") -> Model:
     """The model REFERENCE, `name` or `provider:name`; the offline one where the main provider has no key."""

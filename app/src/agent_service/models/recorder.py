@@ -46,10 +46,7 @@ class Recorder(AsyncCallbackHandler):
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
-        span = begin(f"chat {self._model}", SpanKind.CLIENT, self._asked(kwargs.get("invocation_params", {})))
-        if self._texts and span.is_recording():
-            span.set_attribute("gen_ai.input.messages", _told(message for batch in messages for message in batch))
-        self._running[run_id] = _Running(time.perf_counter(), span)
+        self.begin(run_id, messages, kwargs.get("invocation_params", {}))
 
     async def on_llm_new_token(
         self,
@@ -73,9 +70,21 @@ class Recorder(AsyncCallbackHandler):
         generation = response.generations[0][0] if response.generations and response.generations[0] else None
         message = generation.message if isinstance(generation, ChatGeneration) else None
         if isinstance(message, AIMessage):
-            self._record(run_id, outcome(message), message)
+            self.end(run_id, message)
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self.fail(run_id, error)
+
+    def begin(self, run_id: UUID, messages: list[list[BaseMessage]], parameters: Mapping[str, Any]) -> None:
+        span = begin(f"chat {self._model}", SpanKind.CLIENT, self._asked(parameters))
+        if self._texts and span.is_recording():
+            span.set_attribute("gen_ai.input.messages", _told(message for batch in messages for message in batch))
+        self._running[run_id] = _Running(time.perf_counter(), span)
+
+    def end(self, run_id: UUID, message: AIMessage) -> None:
+        self._record(run_id, outcome(message), message)
+
+    def fail(self, run_id: UUID, error: BaseException) -> None:
         # A turn that ends, by its client or its time, cancels the call.
         self._record(run_id, model_problem(error).code if isinstance(error, Exception) else "cancelled", None)
 

@@ -150,17 +150,31 @@ class Lexicon:
         word = read[position][0]
         best: tuple[int, _Entry] | None = None
         longest = (0, 0)
-        for entry in self._beginning(word):
+        for entry in self._beginning(word, self._following(read, position)):
             end = self._end(entry.words, read, position) if len(entry.words) > 1 else position + 1
             if end and (end, entry.length) > longest:
                 longest, best = (end, entry.length), (end, entry)
         return best
 
-    def _entries_of(self, word: str) -> tuple[_Entry, ...]:
-        """The keywords that begin with a word."""
+    def _following(self, read: list[tuple[str, float]], position: int) -> tuple[str, ...]:
+        """What the second word of a keyword may be: the next words, up to the first that is not ignored."""
+        words: list[str] = []
+        for word, _ in read[position + 1 :]:
+            words.append(word)
+            if word not in self._ignored:
+                break
+        return tuple(words)
+
+    def _entries_of(self, word: str, following: tuple[str, ...]) -> tuple[_Entry, ...]:
+        """The keywords that begin with a word, and may go on with one of the following."""
         some = [self._words.get(form, ()) for form in _forms(word)]
         some += [self._stems.get(word[:length], ()) for length in range(2, len(word) + 1)]
-        return tuple(entry for entries in some for entry in entries)
+        return tuple(
+            entry
+            for entries in some
+            for entry in entries
+            if len(entry.words) == 1 or any(_matches(entry.words[1], other) for other in following)
+        )
 
     def _end(self, words: tuple[str, ...], read: list[tuple[str, float]], position: int) -> int:
         """The position behind these words, with nothing but ignored ones between them; 0 where they do not follow."""

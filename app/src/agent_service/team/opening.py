@@ -19,7 +19,7 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.messages.ai import add_ai_message_chunks
-from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBinding
 from langgraph.runtime import Runtime
 
 from agent_service.agents.calls import ModelCalls, Restart
@@ -45,6 +45,7 @@ class Opening:
         self._prompt = SystemMessage(prompt)
         self._tools = tools
         self._parameters = parameters
+        self._bindings: dict[int, RunnableBinding[Any, AIMessage]] = {}
 
     async def ask(self, messages: list[AnyMessage], asker: Asker) -> AIMessage:
         return await self._ask(messages, Runtime(context=asker), self._call)
@@ -60,7 +61,7 @@ class Opening:
         async def call(request: ModelRequest[Any]) -> ModelResponse[Any]:
             await hand_on()
             chunks: list[AIMessageChunk] = []
-            async for chunk in self._bound(request).astream([self._prompt, *request.messages]):
+            async for chunk in self._bound(request.model).astream([self._prompt, *request.messages]):
                 assert isinstance(chunk, AIMessageChunk)
                 chunks.append(chunk)
                 await pieces.add(chunk)
@@ -86,14 +87,19 @@ class Opening:
         return message
 
     async def _call(self, request: ModelRequest[Any]) -> ModelResponse[Any]:
-        return self._response(await self._bound(request).ainvoke([self._prompt, *request.messages]))
+        bound = self._bound(request.model)
+        messages = [self._prompt, *request.messages]
+        if reply := getattr(request.model, "reply", None):
+            return self._response(await reply(messages, **bound.kwargs))
+        return self._response(await bound.ainvoke(messages))
 
-    def _bound(self, request: ModelRequest[Any]) -> Runnable[Any, AIMessage]:
-        """As the graph's own node calls it."""
-        settings = request.model_settings
-        if request.tools:
-            return request.model.bind_tools(request.tools, **settings)
-        return request.model.bind(**settings)
+    def _bound(self, model: BaseChatModel) -> RunnableBinding[Any, AIMessage]:
+        """As the graph's own node calls it, but made once: models live as long as the process."""
+        if id(model) not in self._bindings:
+            bound = model.bind_tools([*self._tools], **self._parameters) if self._tools else model.bind(**self._parameters)
+            assert isinstance(bound, RunnableBinding)
+            self._bindings[id(model)] = bound
+        return self._bindings[id(model)]
 
     def _response(self, message: BaseMessage) -> ModelResponse[Any]:
         message.name = self._agent
