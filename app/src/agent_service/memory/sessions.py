@@ -101,9 +101,9 @@ class Sessions:
             return
         key, lock = self._prefix + session_id, _held.get()
         token = lock.local.token if lock else ""
-        stands = [agent, int(time.time()), context.to_text(), tokens, self._seconds]
+        stands = (agent, int(time.time()), context.to_text(), tokens, self._seconds, token or "")
         try:
-            released = await self._record(keys=[key, f"{key}:turn"], args=[*stands, token])
+            released = await self._record(keys=[key, f"{key}:turn"], args=stands)
         except (RedisError, OSError) as error:
             self._rest.begin(error)
             return

@@ -72,7 +72,8 @@ class Direct(BaseChatOpenAI):
     async def _post(self, body: dict[str, Any]) -> Any:
         extra = body.pop("extra_body", None)
         if self._wire is None:
-            self._wire = Wire(float(self.request_timeout))
+            assert isinstance(self.request_timeout, int | float)
+            self._wire = Wire(self.request_timeout)
         url, headers = self._server
         return await self._wire.post(url, headers, body | extra if extra else body)
 
