@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import MODEL_SECONDS
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from servers import Model, free_port
@@ -68,7 +69,7 @@ def test_slow_model_answers(client: Client, model: Model) -> None:
 
 
 def test_too_slow_model_times_out(client: Client, model: Model) -> None:
-    model.control(latency_seconds=1.5)
+    model.control(latency_seconds=MODEL_SECONDS + 0.5)
     check_failure(client.chat("Hi"), 504, "model-timeout")
 
 

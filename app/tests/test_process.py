@@ -96,7 +96,7 @@ def test_logs_are_json_without_texts_or_secrets(start: Start, model: Model) -> N
     assert found["session_id"] == "log-session"
     assert found["release"] == "r2"
     failed = next(line for line in lines if line["event"] == "model_failed")
-    assert failed["exception"][-1] == "openai.BadRequestError"
+    assert failed["exception"][-1] == "agent_service.models.wire.Refusal"
     assert {"model-refused", "invalid-request"} <= {line.get("problem") for line in lines}
     for secret in ("private", KEY, PASSWORD, model.key):
         assert secret not in service.log()

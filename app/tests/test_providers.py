@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import MODEL_SECONDS
 from pydantic import ValidationError
 from servers import Model
 from service import LocalService, environment
@@ -45,7 +46,7 @@ def test_provider_answers_plain_and_streamed(
         ({"fail_next": 9, "status": 500}, 502, "model-failed"),
         ({"fail_next": 9, "status": 429}, 503, "model-busy"),
         ({"fail_next": 9, "status": 401}, 502, "model-refused"),
-        ({"latency_seconds": 1.5}, 504, "model-timeout"),
+        ({"latency_seconds": MODEL_SECONDS + 0.5}, 504, "model-timeout"),
         ({"garbage": True}, 502, "model-failed"),
         ({"empty": True}, 502, "model-empty"),
     ],

@@ -71,7 +71,7 @@ def test_langsmith(start: Start, backend: Backend, model: Model, switch: dict[st
     service = start(**access, **switch, **shown)
     converse(service, model)
     if switch:
-        wait_for(lambda: b"BadRequestError" in backend.bytes(), 20, "the failed run")
+        wait_for(lambda: b"Refusal" in backend.bytes(), 20, "the failed run")
     service.stop()
     told = backend.bytes().decode(errors="replace")
     if not switch:

@@ -19,6 +19,7 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBinding
 from langgraph.runtime import Runtime
 
@@ -45,7 +46,7 @@ class Opening:
         self._prompt = SystemMessage(prompt)
         self._tools = tools
         self._parameters = parameters
-        self._bindings: dict[int, RunnableBinding[Any, AIMessage]] = {}
+        self._bindings: dict[int, Runnable[Any, AIMessage]] = {}
 
     async def ask(self, messages: list[AnyMessage], asker: Asker) -> AIMessage:
         return await self._ask(messages, Runtime(context=asker), self._call)
@@ -90,15 +91,16 @@ class Opening:
         bound = self._bound(request.model)
         messages = [self._prompt, *request.messages]
         if reply := getattr(request.model, "reply", None):
+            assert isinstance(bound, RunnableBinding)
             return self._response(await reply(messages, **bound.kwargs))
         return self._response(await bound.ainvoke(messages))
 
-    def _bound(self, model: BaseChatModel) -> RunnableBinding[Any, AIMessage]:
+    def _bound(self, model: BaseChatModel) -> Runnable[Any, AIMessage]:
         """As the graph's own node calls it, but made once: models live as long as the process."""
         if id(model) not in self._bindings:
-            bound = model.bind_tools([*self._tools], **self._parameters) if self._tools else model.bind(**self._parameters)
-            assert isinstance(bound, RunnableBinding)
-            self._bindings[id(model)] = bound
+            self._bindings[id(model)] = (
+                model.bind_tools([*self._tools], **self._parameters) if self._tools else model.bind(**self._parameters)
+            )
         return self._bindings[id(model)]
 
     def _response(self, message: BaseMessage) -> ModelResponse[Any]:
