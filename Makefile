@@ -61,12 +61,12 @@ unit: setup ## Unit tests of plugins, roles' specifications and templates
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
 	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
-	cd app && .venv/bin/pytest -q -n 4 --dist loadfile tests -m "not soak"
+	cd app && .venv/bin/pytest -q -n 3 --dist loadfile tests -m "not soak"
 
 coverage: app/.venv/.ready ## Branches of the agent service that its tests run: at least 90 %
 	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
 	cd app && rm -f .coverage .coverage.*
-	cd app && .venv/bin/coverage run -m pytest -q tests $(if $(SOAK),,-m "not soak")
+	cd app && .venv/bin/coverage run -m pytest -q -n 3 --dist loadfile tests $(if $(SOAK),,-m "not soak")
 	cd app && .venv/bin/coverage combine --quiet && .venv/bin/coverage report
 
 role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis
