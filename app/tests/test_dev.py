@@ -42,7 +42,8 @@ class Developer:
     def wait(self, times: int = 1) -> None:
         def started() -> bool:
             assert self._process and self._process.poll() is None, self.text()
-            return self.text().count('"event": "started"') >= times
+            # The line comes before the port is open.
+            return self.text().count('"event": "started"') >= times and accepts(self.port)
 
         wait_for(started, 90, "start-up")
 

@@ -221,7 +221,7 @@ def test_client_that_reads_nothing_is_given_up(
     with Socket(guarded.port, max_queue=1, ping_interval=None) as socket:
         socket.send(message="Hi", session_id=session_id)
         wait_for(lambda: guarded.client.metric("agent_active_requests") == 1, 5, "the turn")
-        wait_for(lambda: guarded.client.metric("agent_active_requests") == 0, 10, "end of the turn")
+        wait_for(lambda: guarded.client.metric("agent_active_requests") == 0, 60, "end of the turn")
     assert stored(session_id) == []
 
 
