@@ -27,7 +27,7 @@ LANES ?= 2
 SOAK_ROLES := backup balancer exporters postgres prometheus redis
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
-.PHONY: help setup lint unit app-test role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
+.PHONY: help setup lint unit app-test coverage role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,14 @@ unit: setup ## Unit tests of plugins, roles' specifications and templates
 	pytest -q -n $(LANES) tests/unit
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
-	@tests/tools/apt-install postgresql redis-server
-	cd app && .venv/bin/pytest -q tests
+	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
+	cd app && .venv/bin/pytest -q -n 3 --dist loadfile tests -m "not soak"
+
+coverage: app/.venv/.ready ## Branches of the agent service that its tests run: at least 90 %
+	@tests/tools/apt-install postgresql redis-server chromium chromium-driver
+	cd app && rm -f .coverage .coverage.*
+	cd app && .venv/bin/coverage run -m pytest -q -n 3 --dist loadfile tests $(if $(SOAK),,-m "not soak")
+	cd app && .venv/bin/coverage combine --quiet && .venv/bin/coverage report
 
 role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis
 	@test -n "$(ROLE)" || { echo "name the role: make role ROLE=<$(ROLES)>"; exit 2; }
@@ -84,8 +90,9 @@ demo: setup ## Local hosts, provisioned, the agent service deployed, a conversat
 fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up: KEEP=1)
 	pytest -q --durations=20 tests/fleet -m "not soak" $(if $(ONLY),-k "$(ONLY)")
 
-soak: setup app/.venv/.ready ## The whole matrix of scenarios and fleet tests; run before a release
+soak: setup app/.venv/.ready ## The whole matrix of scenarios, fleet tests and the service's tests; run before a release
 	$(if $(ONLY),,@$(MAKE) roles SOAK_ROLES=)
+	$(if $(ONLY),,@$(MAKE) coverage SOAK=1)
 	pytest -q --durations=20 tests/fleet $(if $(ONLY),-k "$(ONLY)")
 
 test: lint unit app-test roles fleet ## All of it: the same that CI runs
@@ -104,4 +111,4 @@ collection: setup ## Build the collection's archive into .build/
 	ansible-galaxy collection build --force --output-path .build .
 
 clean: lab-down ## End the lab; remove environments, caches and builds
-	rm -rf $(VENV) app/.venv .build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible
+	rm -rf $(VENV) app/.venv .build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible app/.coverage*

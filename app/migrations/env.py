@@ -13,6 +13,7 @@ from agent_service.core.logs import configure_logging
 from agent_service.core.settings import Settings, load_settings
 from agent_service.memory.database import root_certificates
 from agent_service.memory.floor import FloorError, is_ahead, read_floor
+from agent_service.work.schema import SchemaError
 
 # Any number of the application's own: whoever holds it migrates, the next finds nothing left to do.
 ADVISORY_LOCK = 7_310_204_116
@@ -39,7 +40,7 @@ def run() -> None:
                 context.run_migrations()
     except OperationalError as error:
         raise SystemExit(f"The migration stopped: {str(error.orig).strip()}") from None
-    except FloorError as error:
+    except (FloorError, SchemaError) as error:
         raise SystemExit(f"The migration stopped: {error}") from None
 
 

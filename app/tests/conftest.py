@@ -1,17 +1,35 @@
+import contextlib
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+import structlog
 from servers import PASSWORD, Model, Postgres, Redis
 from service import Client, LocalService, migrate
+from work import SECRET, TOKEN, Receiver, Site
 
-DATABASE = "agent"
+DATABASE, TEMPLATE = "agent", "template_of_agent"
 # Short, so that failures are quick; the retries' own pauses stay as they are.
-MODEL_SECONDS = 1
+MODEL_SECONDS = 2
+
+# No property here is of how long something takes, and machines are slow at times.
+hypothesis.settings.register_profile("service", deadline=None)
+hypothesis.settings.load_profile("service")
+
+# Not as rich as it would be where rich is installed: that takes seconds, and services under test wait for it.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +71,27 @@ def model(model_server: Model) -> Model:
 
 
 @pytest.fixture(scope="session")
+def other_model_server() -> Iterator[Model]:
+    server = Model()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def other_model(other_model_server: Model) -> Model:
+    """A second provider, to fall back on."""
+    other_model_server.reset()
+    return other_model_server
+
+
+@pytest.fixture(scope="session")
 def database(postgres: Postgres) -> str:
     postgres.create_database(DATABASE)
     process = migrate(postgres.port, DATABASE)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
+    # Nobody uses this one, as PostgreSQL wants it of what is copied.
+    postgres.copy_database(DATABASE, TEMPLATE, DATABASE)
     return DATABASE
 
 
@@ -71,6 +105,8 @@ def base_settings(postgres: Postgres, redis: Redis, database: str) -> dict[str, 
         "database_wait_seconds": 1,
         "redis_port": redis.port,
         "redis_password": PASSWORD,
+        # All tests are one address.
+        "address_failures_per_minute": 0,
     }
 
 
@@ -85,11 +121,19 @@ def model_settings(base_settings: dict[str, Any], model_server: Model) -> dict[s
     }
 
 
-@pytest.fixture(scope="session")
-def run() -> Iterator[Callable[[dict[str, Any]], LocalService]]:
+Run = Callable[[dict[str, Any]], LocalService]
+
+_numbers = count()
+
+
+@contextlib.contextmanager
+def _services() -> Iterator[Run]:
     services: list[LocalService] = []
 
     def start(settings: dict[str, Any]) -> LocalService:
+        # Clients of one URL and timeout share connections in a process; these services have a loop each.
+        if seconds := settings.get("model_timeout_seconds"):
+            settings = {**settings, "model_timeout_seconds": seconds + next(_numbers) / 1e6}
         services.append(LocalService(settings))
         return services[-1]
 
@@ -98,6 +142,19 @@ def run() -> Iterator[Callable[[dict[str, Any]], LocalService]]:
         service.ask_to_stop()
     for service in services:
         service.stop()
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[Run]:
+    with _services() as start:
+        yield start
+
+
+@pytest.fixture
+def run_briefly() -> Iterator[Run]:
+    """For many services of one test each: PostgreSQL's connections are counted."""
+    with _services() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -135,3 +192,31 @@ def stored(postgres: Postgres, database: str) -> Callable[[str], list[tuple[int,
         return postgres.execute(query, database, [session_id])
 
     return rows
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def site(
+    postgres: Postgres, model: Model, model_settings: dict[str, Any], receiver: Receiver,
+    run_briefly: Run, tmp_path: Path,
+) -> Iterator[Site]:  # fmt: skip
+    """A database of its own, so that no other test's jobs are in its queue."""
+    name = f"site_{uuid.uuid4().hex[:12]}"
+    postgres.copy_database(TEMPLATE, name, DATABASE)
+    settings = {
+        **model_settings,
+        "database_name": name,
+        "queue": True,
+        "uaz_webhook_secret": SECRET,
+        "uaz_url": receiver.url,
+        "uaz_token": TOKEN,
+    }
+    made = Site(postgres, name, model, receiver, tmp_path, settings, run_briefly)
+    yield made
+    made.stop()

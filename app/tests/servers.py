@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from forks import Forked
 
 INSTALL = "apt-get install --yes postgresql redis-server"
 MODEL_SERVER = Path(__file__).parents[2] / "tests" / "support" / "model_server.py"
@@ -34,7 +36,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def binary(name: str) -> str:
@@ -54,6 +56,7 @@ def unprivileged() -> list[str]:
 class Postgres:
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
+        self._connections: dict[str, psycopg.Connection[Any]] = {}
         self._data = directory / "data"
         self._log = directory / "log"
         if os.geteuid() == 0:
@@ -77,6 +80,8 @@ class Postgres:
             "ssl": "on",
             "fsync": "off",
             "shared_buffers": "'16MB'",
+            # The services of a whole run, most of which stay until its end.
+            "max_connections": 400,
         }
         with (self._data / "postgresql.conf").open("a") as configuration:
             configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
@@ -86,18 +91,38 @@ class Postgres:
         self._run("pg_ctl", "-l", str(self._log), "-w", "start")
 
     def stop(self) -> None:
+        for database in list(self._connections):
+            self.forget(database)
         self._run("pg_ctl", "-m", "immediate", "-w", "stop")
 
     def execute(self, statement: str, database: str = "postgres", parameters: Any = None) -> list[Any]:
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, dbname=database, user="postgres", password=PASSWORD, autocommit=True
-        ) as connection:
-            result = connection.execute(statement, parameters)  # type: ignore[arg-type]
-            return result.fetchall() if result.description else []
+        # One connection a database, since what is waited for is asked for again and again.
+        connection = self._connections.get(database)
+        if connection is None or not self._lives(connection):
+            connection = self._connections[database] = psycopg.connect(
+                host="127.0.0.1", port=self.port, dbname=database, user="postgres", password=PASSWORD, autocommit=True
+            )
+        result = connection.execute(statement, parameters)  # type: ignore[arg-type]
+        return result.fetchall() if result.description else []
+
+    def forget(self, database: str) -> None:
+        if connection := self._connections.pop(database, None):
+            connection.close()
+
+    @staticmethod
+    def _lives(connection: "psycopg.Connection[Any]") -> bool:
+        """Whether the server has said nothing unasked, as it does when it stops."""
+        if connection.closed:
+            return False
+        readable, _, _ = select.select([connection.fileno()], [], [], 0)
+        return not readable
 
     def create_database(self, name: str) -> None:
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
         self.execute(f"CREATE DATABASE {name} OWNER {name}")
+
+    def copy_database(self, template: str, name: str, owner: str) -> None:
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")
 
     def _run(self, name: str, *arguments: str) -> None:
         result = subprocess.run(
@@ -166,7 +191,7 @@ def accepts(port: int) -> bool:
     return False
 
 
-def end(process: "subprocess.Popen[Any]", seconds: float = 10) -> int:
+def end(process: "subprocess.Popen[Any] | Forked", seconds: float = 10) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

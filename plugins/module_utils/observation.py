@@ -51,9 +51,8 @@ def runtime_of(service: Service, wanted: Wanted, python: str = "") -> runtimes.R
 
 def unit_digests(service: Service) -> dict[str, str]:
     """Limits and sandbox are part of what a slot runs."""
-    if not service.unit_file.exists():
-        return {}
-    return {"service": hashlib.sha256(service.unit_file.read_bytes()).hexdigest()[:16]}
+    files = {"service": service.unit_file, "worker": service.worker_file}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items() if path.exists()}
 
 
 def units_of(service: Service, wanted: Wanted) -> dict[str, str]:

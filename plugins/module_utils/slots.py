@@ -86,6 +86,13 @@ class Service:
         """Every unit that a slot may have, whatever number of instances it was started with."""
         return f"{self.name}@{slot}-*.service"
 
+    def worker_unit(self, instance: str) -> str:
+        return f"{self.name}-worker@{instance}.service"
+
+    def units_of_slot(self, slot: str) -> tuple[str, str]:
+        """Patterns of what serves and of what works."""
+        return self.slot_pattern(slot), f"{self.name}-worker@{slot}-*.service"
+
     def migrate_unit(self, slot: str) -> str:
         return f"{self.name}-migrate@{slot}.service"
 
@@ -95,6 +102,11 @@ class Service:
     @property
     def unit_file(self) -> Path:
         return Path("/etc/systemd/system") / f"{self.name}@.service"
+
+    @property
+    def worker_file(self) -> Path:
+        """There only if each instance of the service has a worker beside it."""
+        return self.unit_file.with_name(f"{self.name}-worker@.service")
 
     @property
     def migrate_file(self) -> Path:

@@ -25,9 +25,12 @@ STATE = "/var/lib/agentfleet"
 # Where a service is known by the name of a file: the directory, and what is around the name.
 NAMED = ((BALANCER, "2-{}.cfg"), (SITES, "{}.conf"), (HBA, "2-{}.conf"), (REDIS, "2-{}.acl"), (FIGURES, "{}.yml"))
 
+# What a service's template units are called after its name.
+KINDS = ("", "-worker", "-migrate")
 # Of the service alone; {} is its name. A directory takes what is in it along.
 OWN_UNITS = (
-    *("{}@*.service", "{}-migrate@*.service", "{}-stop-*.timer", "{}-stop-*.service", "{}-console-*.service"),
+    *("{}@*.service", "{}-worker@*.service", "{}-migrate@*.service"),
+    *("{}-stop-*.timer", "{}-stop-*.service", "{}-console-*.service"),
     *("agentfleet-certificate-{}.timer", "agentfleet-certificate-{}.service"),
 )
 OWN_FILES = (
@@ -36,13 +39,14 @@ OWN_FILES = (
     *("/etc/systemd/system/agentfleet-certificate-{}.timer", "/etc/systemd/system/agentfleet-certificate-{}.service"),
     *("/etc/agentfleet/tls/{}.crt", "/etc/agentfleet/tls/{}.key", f"{ORDERS}/{{}}.json"),
     *(f"{STATE}/certbot/*/{{}}", f"{STATE}/certbot/renewal/{{}}.conf", f"{STATE}/certbot/{{}}.json", f"{STATE}/{{}}"),
-    *("/etc/systemd/system/{}@*.service.d/runtime.conf", "/etc/systemd/system/{}-migrate@*.service.d/runtime.conf"),
-    *("/etc/systemd/system/{}-migrate@.service", "/run/lock/agentfleet-{}.lock"),
+    *(f"/etc/systemd/system/{{}}{kind}@*.service.d/runtime.conf" for kind in KINDS),
+    *("/etc/systemd/system/{}-worker@.service", "/etc/systemd/system/{}-migrate@.service"),
+    "/run/lock/agentfleet-{}.lock",
     *(f"/opt/{{}}/{part}" for part in ("releases", "venvs", "slots", "docker", "tools", "uv.txt")),
     # The last: what a host says of its services it reads from here.
     "/etc/systemd/system/{}@.service",
 )
-OWN_EMPTY = ("/etc/systemd/system/{}@*.service.d", "/etc/systemd/system/{}-migrate@*.service.d", "/opt/{}")
+OWN_EMPTY = (*(f"/etc/systemd/system/{{}}{kind}@*.service.d" for kind in KINDS), "/opt/{}")
 
 DROP_IN = "/etc/systemd/system/{}.service.d/agentfleet.conf"
 # Of the fleet: with the last service. A unit that is not ours alone only where our part of its configuration is.

@@ -92,7 +92,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def journal(wanted: dict[str, Any], since: float) -> tuple[list[Entry], str]:
     """What the units said, oldest first, and the cursor behind it."""
-    units = [f"{wanted['name']}@*.service", f"{wanted['name']}-migrate@*.service"]
+    units = [f"{wanted['name']}{kind}@*.service" for kind in ("", "-worker", "-migrate")]
     units += EDGE_UNITS if wanted["edge"] else ()
     cursor = str(wanted["position"].get("cursor") or "")
     command = ["journalctl", "--no-pager", "--quiet", "--output=json"]

@@ -1,13 +1,14 @@
 """Figures for docs/benchmarks.md: each as a line of a table, with the command that gave it.
 
-make bench                  all of them but strategies, peer, scale, first_vm and backup
-make bench ONLY=deploy      one: bare_demo, lab, deploy, strategies, peer, scale, first_vm, backup
+make bench                  all of them but strategies, peer, scale, first_vm, backup and app
+make bench ONLY=deploy      one: bare_demo, lab, deploy, strategies, peer, scale, first_vm, backup, app
 make bench ONLY=strategies  deploys under load, with plots in docs/images/; set by the environment: STRATEGIES=canary,
                             BAKE=30 (seconds a stage), RATE=50, STREAMS=20, ROUND_TRIP=0.05 (seconds added)
 make bench ONLY=peer PEER=/path/to/role   beside another role that deploys: see peer.py
 make bench ONLY=scale       twenty agent hosts beside two (HOSTS=10)
 make bench ONLY=first_vm    a bare VM, from init.yml to an answer over HTTPS
 make bench ONLY=backup      2 GB backed up and restored beside PostgreSQL's own ways, a data host lost (MEGABYTES=2000)
+make bench ONLY=app         the agent service's own cost, beside a bare route and agent-squad (APP_ROUNDS=7)
 """
 
 from __future__ import annotations
@@ -133,9 +134,24 @@ def backup() -> None:
     backup.run()
 
 
+def app() -> None:
+    """What the agent service costs beside its model."""
+    import app
+
+    app.run()
+
+
 def main() -> None:
     usual = {"bare_demo": simple(bare_demo), "lab": simple(lab), "deploy": simple(deploy)}
-    benches = {**usual, "strategies": strategies, "peer": peer, "scale": scale, "first_vm": first_vm, "backup": backup}
+    benches = {
+        **usual,
+        "app": app,
+        "strategies": strategies,
+        "peer": peer,
+        "scale": scale,
+        "first_vm": first_vm,
+        "backup": backup,
+    }
     wanted = os.environ.get("ONLY", "").split() or list(usual)
     if unknown := set(wanted) - set(benches):
         sys.exit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(benches)}")

@@ -15,7 +15,7 @@ FOREIGN = (
     ".cache",
     ".build",
     "__pycache__",
-    "credentials",
+    "credentials/",
     "molecule",
     "tests",
     "roles/lab",

@@ -67,7 +67,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("what", sorted(LOSSES))
+@pytest.mark.parametrize("what", [pytest.param("balancer", marks=pytest.mark.soak), "director"])
 def test_a_rollout_goes_on_when_a_part_of_the_edge_is_lost(fleet: Fleet, app: Path, stable: str, what: str) -> None:
     run = started(fleet, *options(app, f"lost-{what}", 8))
     until(under_way(fleet, "baking"), "the rollout")
@@ -120,6 +120,7 @@ def test_an_agent_host_that_was_away_comes_in_again(fleet: Fleet, app: Path, sta
     assert serving(fleet).startswith("light-")
 
 
+@pytest.mark.soak
 def test_an_edge_that_reboots_goes_on_with_its_rollout(fleet: Fleet, app: Path, stable: str) -> None:
     run = started(fleet, *options(app, "rebooted", 20))
     until(under_way(fleet, "baking"), "the rollout")
@@ -166,6 +167,7 @@ def test_a_database_that_goes_while_a_release_is_watched_costs_no_second_hand(
     assert requests.failures == []
 
 
+@pytest.mark.soak
 def test_an_agent_host_whose_disk_is_full_keeps_the_fleet_on_the_old_release(
     fleet: Fleet, app: Path, stable: str
 ) -> None:

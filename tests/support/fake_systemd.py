@@ -101,7 +101,7 @@ class FakeSystemd:
     def systemctl(self, verb: str, units: list[str]) -> str:
         wants = self.service.unit_file.parent / "multi-user.target.wants"
         for unit in units:
-            if verb == "start":
+            if verb == "start" and self.states.get(unit) != "active":
                 self.states[unit] = self.starts_as
             elif verb in ("stop", "reset-failed"):
                 for known in [name for name in self.states if fnmatch(name, unit)]:

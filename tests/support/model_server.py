@@ -4,6 +4,7 @@
     python tests/support/model_server.py --host 127.0.0.1 --port 8900 --key KEY
 
 POST /chat/completions, /v1/chat/completions   as DeepSeek's, plain or streamed
+POST /v1/messages                              as Anthropic's, plain or streamed, without tools
 GET  /models, /v1/models                       as DeepSeek's
 POST /_control                                 change the behaviour (see Behaviour); {"reset": true} goes back first
 GET  /_requests                                what arrived; DELETE forgets it
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,16 @@ class Behaviour:
     finish_reason: str = "stop"
     answer: str | None = None
     """This text instead of the repeated question."""
+    cached_tokens: int = 0
+    """How many of the input tokens came from the provider's cache."""
     tool_call: dict[str, Any] | None = None
     """{"name", "arguments"}: ask for this tool until its result is in the messages."""
+    tool_text: str = ""
+    """What to say before the tool is called."""
+    tool_rounds: int = 1
+    """How many results of it to ask for."""
+    choice: dict[str, Any] | None = None
+    """The arguments for a tool that the request demands; without them it is answered with text."""
 
 
 class State:
@@ -95,6 +105,17 @@ def compose(messages: list[dict[str, Any]]) -> str:
     """Repeat the newest question, and say which turn of the conversation it is."""
     questions = [text_of(message) for message in messages if message.get("role") == "user"]
     return f"({len(questions)}) You said: {questions[-1] if questions else ''}"
+
+
+def choose_tool(body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour) -> dict[str, Any] | None:
+    """The tool to ask for, if any: the one that is demanded, or the one that a test wants called."""
+    demanded = body.get("tool_choice")
+    if isinstance(demanded, dict):
+        name = demanded["function"]["name"]
+        return None if behaviour.choice is None else {"name": name, "arguments": behaviour.choice}
+    last = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=0)
+    results = sum(message.get("role") == "tool" for message in messages[last:])
+    return behaviour.tool_call if results < behaviour.tool_rounds else None
 
 
 def split(text: str) -> list[str]:
@@ -139,7 +160,9 @@ class Handler(BaseHTTPRequestHandler):
                 case "/_control":
                     self._json(200, self.server.state.control(body))
                 case "/chat/completions":
-                    self._complete(body)
+                    self._complete(body, self._answer)
+                case "/messages":
+                    self._complete(body, self._answer_as_anthropic)
                 case _:
                     self._refuse(404, "Not found")
         except ValueError as error:
@@ -147,7 +170,9 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    def _complete(self, body: dict[str, Any]) -> None:
+    def _complete(
+        self, body: dict[str, Any], answer: Callable[[dict[str, Any], list[dict[str, Any]], Behaviour, int], None]
+    ) -> None:
         authorized = self._authorized()
         number, behaviour, fail = self.server.state.begin(self.path, body, authorized)
         if not authorized:
@@ -165,16 +190,18 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour.garbage:
             self._send(200, b"<html><body>maintenance</body></html>", "text/html")
         else:
-            self._answer(body, messages, behaviour, number)
+            answer(body, messages, behaviour, number)
 
     def _answer(self, body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour, number: int) -> None:
         base = {"id": f"completion-{number}", "created": int(time.time()), "model": body["model"]}
-        tool = None if any(message.get("role") == "tool" for message in messages) else behaviour.tool_call
+        tool = choose_tool(body, messages, behaviour)
         tool_calls = None
         if tool:
             function = {"name": tool["name"], "arguments": json.dumps(tool.get("arguments", {}))}
             tool_calls = [{"index": 0, "id": f"call_{number}", "type": "function", "function": function}]
-        text = "" if tool or behaviour.empty else behaviour.answer or compose(messages)
+        text = "" if behaviour.empty else behaviour.answer or compose(messages)
+        if tool:
+            text = behaviour.tool_text
         pieces = split(text)
         reason = "tool_calls" if tool else behaviour.finish_reason
         asked = sum(len(split(text_of(message))) + 4 for message in messages)
@@ -182,8 +209,9 @@ class Handler(BaseHTTPRequestHandler):
             "prompt_tokens": asked,
             "completion_tokens": len(pieces),
             "total_tokens": asked + len(pieces),
-            "prompt_cache_hit_tokens": 0,
-            "prompt_cache_miss_tokens": asked,
+            "prompt_cache_hit_tokens": behaviour.cached_tokens,
+            "prompt_cache_miss_tokens": asked - behaviour.cached_tokens,
+            "prompt_tokens_details": {"cached_tokens": behaviour.cached_tokens},
         }
         if not body.get("stream"):
             message: dict[str, Any] = {"role": "assistant", "content": text}
@@ -193,7 +221,9 @@ class Handler(BaseHTTPRequestHandler):
             self._json(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
             return
         include_usage = (body.get("stream_options") or {}).get("include_usage", False)
-        deltas: list[dict[str, Any]] = [{"tool_calls": tool_calls}] if tool_calls else [{"content": p} for p in pieces]
+        deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
+        if tool_calls:
+            deltas.append({"tool_calls": tool_calls})
         self._stream(
             {**base, "object": "chat.completion.chunk"}, deltas, reason, usage if include_usage else None, behaviour
         )
@@ -228,8 +258,50 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
+    def _answer_as_anthropic(
+        self, body: dict[str, Any], messages: list[dict[str, Any]], behaviour: Behaviour, number: int
+    ) -> None:
+        pieces = split("" if behaviour.empty else behaviour.answer or compose(messages))
+        asked = sum(len(split(text_of(message))) + 4 for message in messages)
+        usage = {
+            "input_tokens": asked - behaviour.cached_tokens,
+            "output_tokens": len(pieces),
+            "cache_read_input_tokens": behaviour.cached_tokens,
+        }
+        message = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": body["model"]}
+        end = {"stop_reason": "end_turn", "stop_sequence": None}
+        if not body.get("stream"):
+            content = [{"type": "text", "text": "".join(pieces)}]
+            self._json(200, {**message, **end, "content": content, "usage": usage})
+            return
+        start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        block = {"type": "text", "text": ""}
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": start},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            *(
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+                for piece in pieces
+            ),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": end, "usage": usage},
+            {"type": "message_stop"},
+        ]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for position, event in enumerate(events):
+            # Two events come before the first token.
+            if position == behaviour.cut_after_tokens + 2 > 1:
+                self.close_connection = True
+                return
+            self._chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self._chunk(b"")
+
     def _authorized(self) -> bool:
-        return hmac.compare_digest(self.headers.get("Authorization") or "", f"Bearer {self.server.state.key}")
+        shown = self.headers.get("Authorization") or f"Bearer {self.headers.get('x-api-key')}"
+        return hmac.compare_digest(shown, f"Bearer {self.server.state.key}")
 
     def _refuse(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
         error = {"message": reason, "type": "local", "param": None, "code": str(status)}

@@ -138,7 +138,7 @@ def test_what_is_looked_at_follows_the_hosts_groups():
     assert {"director", "nginx"} <= names["edge"]
     assert "postgres" in names["postgres"]
     assert "director" not in names["agents"]
-    assert diagnosis.units_of(["agents"], "shop") == ["shop@*.service", "shop-migrate@*.service"]
+    assert diagnosis.units_of(["agents"], "shop") == [f"shop{kind}@*.service" for kind in ("", "-worker", "-migrate")]
 
 
 WELL = {

@@ -346,9 +346,36 @@ def test_a_started_slot_is_ready_starts_at_boot_and_is_started_once(
     fake.states.update({"agent@blue-1.service": "failed", "agent-stop-blue.timer": "active"})
     assert start(service, ready)["changed"]
     assert fake.states == {"agent@blue-1.service": "active", "agent-stop-blue.timer": "inactive"}
-    assert "systemctl reset-failed agent@blue-*.service" in fake.said
+    assert "systemctl reset-failed agent@blue-*.service agent-worker@blue-*.service" in fake.said
     assert installation.boot_instances(service, "blue") == ["blue-1"]
     assert not start(service, ready)["changed"]
+
+
+def test_a_worker_starts_and_stops_with_its_instance(
+    service: LocalService, fake: FakeSystemd, wanted: Wanted, archive: Path, ready: http.server.HTTPServer
+) -> None:
+    service.worker_file.write_text("[Service]\n")
+    install(service, wanted, archive)
+    fake.states["agent@blue-1.service"] = "active"
+    assert start(service, ready)["changed"]
+    assert fake.states["agent-worker@blue-1.service"] == "active"
+    assert not start(service, ready)["changed"]
+    # What runs is another one's where its worker's unit changed.
+    assert observation.holds(service, "blue", wanted, intact=True)
+    service.worker_file.write_text("[Service]\nMemoryMax=2G\n")
+    assert not observation.holds(service, "blue", wanted, intact=True)
+    install(service, wanted, None)
+    assert {fake.states["agent@blue-1.service"], fake.states["agent-worker@blue-1.service"]} == {"inactive"}
+
+
+def test_a_slot_whose_worker_fails_is_not_ready(
+    service: LocalService, fake: FakeSystemd, ready: http.server.HTTPServer
+) -> None:
+    service.worker_file.write_text("[Service]\n")
+    fake.starts_as = "failed"
+    fake.states["agent@blue-1.service"] = "active"
+    with pytest.raises(HostError, match=r"agent-worker@blue-1\.service failed"):
+        start(service, ready)
 
 
 def test_an_instance_has_to_show_that_it_is_this_host(ready: http.server.HTTPServer, tmp_path: Path) -> None:

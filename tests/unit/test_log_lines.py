@@ -85,6 +85,7 @@ def test_a_record_without_text_is_no_line(message):
     ("unit", "component"),
     [
         ("agent@green-2.service", "green-2"),
+        ("agent-worker@green-2.service", "worker-green-2"),
         ("agent-migrate@green.service", "agent-migrate@green"),
         ("agentfleet-director.service", "director"),
         ("haproxy.service", "balancer"),

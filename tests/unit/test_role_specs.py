@@ -160,14 +160,21 @@ def test_a_scenario_tries_a_dry_run_first_and_a_second_run_last(role):
     assert scenario_of(role)["scenario"]["test_sequence"] == SEQUENCE
 
 
+def hosts_of(playbook):
+    """Whom each play of it is for, with those of playbooks that it imports."""
+    hosts = []
+    for play in yaml.safe_load(playbook.read_text()):
+        imported = play.get("ansible.builtin.import_playbook")
+        hosts += hosts_of(playbook.parent / imported) if imported else [play["hosts"]]
+    return hosts
+
+
 @pytest.mark.parametrize("role", SCENARIOS)
 def test_every_step_of_a_scenario_has_its_file(role):
     """Molecule passes in silence over a step whose file is missing."""
     scenario = scenario_of(role)
     for step in set(SEQUENCE) - {"verify"}:
-        playbook = scenario["provisioner"]["playbooks"][PLAYBOOK_OF.get(step, step)]
-        plays = yaml.safe_load((TOP / f"molecule/{role}" / playbook).resolve().read_text())
-        assert all(play["hosts"] for play in plays)
+        assert hosts_of(TOP / f"molecule/{role}" / scenario["provisioner"]["playbooks"][PLAYBOOK_OF.get(step, step)])
 
 
 @pytest.mark.parametrize("role", SCENARIOS)

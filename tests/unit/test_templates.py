@@ -30,6 +30,7 @@ WITHOUT_HEAD = {
     "redis/templates/users.acl.j2",
     "balancer/templates/problem.http.j2",
     "agent/templates/process.j2",
+    "agent/templates/restart.j2",
     "agent/templates/container.j2",
     # What users see has no head of ours.
     "edge/templates/page.html.j2",

@@ -337,6 +337,7 @@ def test_a_module_that_failed_to_look_says_why() -> None:
         ({}, ""),
         ({"name": "Shop"}, "agent_name"),
         ({"name": "shop@home"}, "agent_name"),
+        ({"name": "shop-worker"}, "agent_name"),
         ({"instances": 0}, "agent_instances"),
         ({"instances": 51}, "agent_instances"),
         ({"port": 65500}, "agent_port"),

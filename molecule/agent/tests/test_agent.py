@@ -10,6 +10,8 @@ from ansible_collections.agentfleet.vm.plugins.plugin_utils.build import build
 APP = Path(__file__).resolve().parents[3] / "tests/support/small_app"
 SECRETS = {"api_key": "small-api-key-0123456789", "crm_token": "small-crm-token-0123456789"}
 MODULE = "agentfleet.vm.release"
+INSTANCE = "agent@blue-1.service"
+WORKER = "agent-worker@blue-1.service"
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,9 @@ def test_a_second_run_changes_nothing(release, releases, started):
 
 
 def test_the_units_are_valid_and_shut_in(host, started):
-    host.check_output("systemd-analyze verify agent@blue-1.service agent-migrate@blue.service")
+    host.check_output(
+        "systemd-analyze verify agent@blue-1.service agent-worker@blue-1.service agent-migrate@blue.service"
+    )
     host.check_output("systemd-analyze security --threshold=20 agent@blue-1.service")
     shown = host.check_output(
         "systemctl show agent@blue-1 -p MemoryMax -p CPUQuotaPerSecUSec -p Type -p WatchdogUSec -p TimeoutStopUSec"
@@ -110,6 +114,42 @@ def test_the_units_are_valid_and_shut_in(host, started):
         "WatchdogUSec=4s",
         "TimeoutStopUSec=20s",
     }
+
+
+def limits(host, unit):
+    """What the unit is shut in by, point for point."""
+    judged = json.loads(host.check_output(f"systemd-analyze security --json=short {unit}"))
+    shown = host.check_output(
+        f"systemctl show {unit} -p User -p MemoryMax -p CPUQuotaPerSecUSec -p TasksMax -p WatchdogUSec -p UMask"
+    )
+    return {point["name"]: point["exposure"] for point in judged}, sorted(shown.splitlines())
+
+
+def test_a_worker_is_shut_in_like_its_instance(host, started):
+    host.check_output(f"systemd-analyze security --threshold=20 {WORKER}")
+    assert limits(host, WORKER) == limits(host, INSTANCE)
+    pid = host.check_output(f"systemctl show --value -p MainPID {WORKER}")
+    assert host.check_output(f"stat -c %U /proc/{pid}") == "agent"
+    said = host.check_output(f"tr '\\0' ' ' < /proc/{pid}/cmdline").split()
+    assert said == ["/opt/agent/slots/blue-1/venv/bin/python", "-m", "worker"]
+
+
+def test_a_worker_runs_and_stops_with_its_instance(host, started):
+    def becomes(state):
+        reached = f'[ "$(systemctl is-active {WORKER})" = {state} ]'
+        host.check_output(f"timeout 30 sh -c 'until {reached}; do sleep 0.2; done'")
+
+    assert host.check_output(f"systemctl is-active {WORKER}") == "active"
+    host.check_output(f"systemctl stop {INSTANCE}")
+    becomes("inactive")
+    # As at boot, where nobody but the instance asks for it.
+    host.check_output(f"systemctl start {INSTANCE}")
+    becomes("active")
+
+
+def test_an_app_of_ones_own_without_a_worker_command_has_no_worker(host):
+    assert "worker" not in host.file("/etc/systemd/system/own@.service").content_string
+    assert not host.file("/etc/systemd/system/own-worker@.service").exists
 
 
 def test_secrets_are_nowhere_but_in_the_services_own_files(host, started):

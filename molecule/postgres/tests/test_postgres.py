@@ -63,6 +63,12 @@ def test_even_past_pg_hba_no_other_database_is_open(host, database):
     assert ask(host, f"SELECT has_database_privilege('agent', '{database}', 'CONNECT')") == "f"
 
 
+def test_vectors_are_there_where_debian_has_them(host):
+    version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    trixie = host.system_info.release.startswith("13")
+    assert [bool(ask(host, version, database)) for database in ("agent", "other")] == [trixie, trixie]
+
+
 def test_the_cluster_is_made_well(host):
     wanted = {
         "data_checksums": "on",

@@ -36,6 +36,10 @@ class OfflineModel(BaseChatModel):
         asked = sum(len(message.text) // 4 + 1 for message in messages)
         return UsageMetadata(input_tokens=asked, output_tokens=self.tokens, total_tokens=asked + self.tokens)
 
+    def bind_tools(self, tools: Any, **kwargs: Any) -> "OfflineModel":
+        """It does not think, so it never calls one."""
+        return self
+
     def _generate(
         self,
         messages: list[BaseMessage],

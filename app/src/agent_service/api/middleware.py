@@ -1,13 +1,11 @@
-"""What happens to every request before a route sees it: identity, measure, key, size."""
+"""What happens to every request before a route sees it: identity, measure, size."""
 
-import hashlib
-import hmac
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,9 +14,18 @@ from agent_service.api.problems import respond
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
 from agent_service.core.problems import Problem, internal_error
+from agent_service.core.tracing import INVALID_SPAN, TRACE_HEADERS, Span, SpanKind, Tracing, failed
 
 # What the balancer and Prometheus ask, from inside the fleet.
 OPERATIONS = frozenset({"/health", "/ready", "/metrics"})
+
+# Who calls these cannot send a key: each checks a secret of its own.
+WEBHOOKS = frozenset({"/webhook/uaz"})
+# The chat page is the same for everybody, and asks for the key itself.
+PAGE = "/"
+OPEN = OPERATIONS | WEBHOOKS | {PAGE}
+# Browsers cannot send a header here: without one, the first message has to bring the credential.
+SOCKET = "/api/chat/ws"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -28,14 +35,25 @@ logger = get_logger("agent_service.requests")
 class Context:
     """Give the request an id, measure it, write its line, and turn what nobody caught into a problem."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] in OPERATIONS:
+            await self._serve(scope, receive, send, INVALID_SPAN)
+            return
+        headers = Headers(scope=scope)
+        carrier = {name: value for name in TRACE_HEADERS if (value := headers.get(name))}
+        attributes = {"http.request.method": scope["method"]}
+        with self._tracing.root(scope["method"], SpanKind.SERVER, carrier, attributes) as span:
+            await self._serve(scope, receive, send, span)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
@@ -53,6 +71,7 @@ class Context:
                 headers.setdefault("Cache-Control", "no-store")
                 if session := state.get("echo_session_id"):
                     headers["X-Session-Id"] = session
+                headers.update(state.get("headers", {}))
             await send(message)
 
         started = time.perf_counter()
@@ -70,69 +89,59 @@ class Context:
         finally:
             if counted:
                 self._metrics.active.dec()
-            self._finish(scope, status, time.perf_counter() - started, counted)
+            finish(self._metrics, scope, status, time.perf_counter() - started, counted, span)
 
-    def _finish(self, scope: Scope, status: int, seconds: float, counted: bool) -> None:
-        # The route's own path, since a client's would make as many series as there are clients.
-        route = getattr(scope.get("route"), "path", "unknown")
-        # A client that left before any answer is counted as Nginx does.
-        status = status or 499
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        write = logger.info if counted else logger.debug
-        write(
-            "request",
-            method=scope["method"],
-            route=route,
-            status=status,
-            milliseconds=round(seconds * 1000, 1),
-            **scope["state"].get("log", {}),
+
+def finish(
+    metrics: Metrics, scope: Scope, status: int, seconds: float, counted: bool = True, span: Span = INVALID_SPAN
+) -> None:
+    """Count and log a request that is over, or a message of a socket."""
+    # The route's own path, since a client's would make as many series as there are clients.
+    route = getattr(scope.get("route"), "path", "unknown")
+    method = scope.get("method", "WEBSOCKET")
+    state = scope["state"]
+    # A client that left before any answer is counted as Nginx does.
+    status = status or 499
+    metrics.requests.labels(route, str(status)).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
+    if span.is_recording():
+        span.update_name(f"{method} {route}")
+        span.set_attributes(
+            {"http.route": route, "http.response.status_code": status, "agent.request_id": state["request_id"]}
         )
-
-
-class Authentication:
-    """Refuse whoever does not hold the key, before anything is read or looked up."""
-
-    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
-        self._app = app
-        # Digests have one length, so the comparison tells nothing about the key's.
-        self._digest = _digest(key.get_secret_value().encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPERATIONS and not self._allowed(Headers(scope=scope)):
-            problem = Problem(
-                401,
-                "unauthorized",
-                "Send the API key as Authorization: Bearer <key>.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-            await respond(problem, scope["state"]["request_id"])(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _allowed(self, headers: Headers) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(_digest(key.strip().encode("latin-1")), self._digest)
-        return same and scheme.lower() == "bearer"
+        if status >= 500:
+            failed(span, state.get("log", {}).get("problem", str(status)))
+    write = logger.info if counted else logger.debug
+    write(
+        "request",
+        method=method,
+        route=route,
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+        **state.get("log", {}),
+    )
 
 
 class BodyLimit:
     """Read a body up to the limit, then hand it on; a larger one is refused."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._limit = limit
+        # Of paths that take more.
+        self._limits = limits or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(receive)
+            limit = self._limits.get(scope["path"], self._limit)
+            body = await self._read(receive, limit)
         except ClientDisconnect:
             return
         if body is None:
-            problem = Problem(413, "body-too-large", f"A body may have {self._limit} bytes.")
+            problem = Problem(413, "body-too-large", f"A body may have {limit} bytes.")
             await respond(problem, scope["state"]["request_id"])(scope, receive, send)
             return
         replayed = False
@@ -146,7 +155,7 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, limit: int) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
@@ -154,11 +163,7 @@ class BodyLimit:
                 raise ClientDisconnect
             body += message["body"]
             # uvicorn reads and drops the rest, so that a client still sending gets the reason and no reset.
-            if len(body) > self._limit:
+            if len(body) > limit:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

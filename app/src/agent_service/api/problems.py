@@ -1,15 +1,42 @@
 """Every error as problem JSON, whoever raised it."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from agent_service.core.problems import Problem
+
+_MEANINGS = {
+    400: "The request cannot be read.",
+    401: "No API key or token that holds.",
+    403: "What is asked for is another user's, or the webhook's secret is wrong.",
+    404: "There is no such thing.",
+    409: "Another request is in the way.",
+    413: "The body, or the prompt for the caller's tier, is too large.",
+    415: "A document is of a kind that is not read.",
+    422: "A field is missing, not known or not acceptable.",
+    429: "More requests than the tier or the address may send.",
+    500: "The service failed.",
+    502: "The model failed.",
+    503: "The database or the model cannot be used for now.",
+    504: "The model did not answer in time.",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Problems that routes answer with, for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _MEANINGS[status], "content": {"application/problem+json": {"schema": schema}}}
+        for status in statuses
+    }
 
 
 class ProblemResponse(JSONResponse):
@@ -47,20 +74,30 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         error.status_code,
         phrase.lower().replace(" ", "-"),
         details.get(error.status_code, str(error.detail)),
-        headers=dict(error.headers or {}),
+        headers={**(error.headers or {}), **(_allow(request) if error.status_code == 405 else {})},
     )
     return _answer(request, problem)
 
 
+def _allow(request: Request) -> dict[str, str]:
+    """All methods of a path that several routes share; each knows only its own."""
+    contexts = iter_route_contexts(request.app.routes)
+    methods = {method for route in contexts if route.path == request.url.path for method in route.methods or ()}
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
+
+
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [_fault(fault) for fault in error.errors()]
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        problem = Problem(400, "invalid-json", f"The body is not JSON: {faults[0]['reason']}.")
-    else:
-        detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
-        problem = Problem(422, "invalid-request", detail, errors=faults)
-    return _answer(request, problem)
+    return _answer(request, invalid(error.errors()))
+
+
+def invalid(errors: Sequence[Any]) -> Problem:
+    """From what pydantic finds wrong with a request."""
+    faults = [_fault(fault) for fault in errors]
+    if any(fault["type"] == "json_invalid" for fault in errors):
+        return Problem(400, "invalid-json", f"The body is not JSON: {faults[0]['reason']}.")
+    detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
+    return Problem(422, "invalid-request", detail, errors=faults)
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, str]:

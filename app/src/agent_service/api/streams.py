@@ -1,4 +1,4 @@
-"""Server-sent events of a turn that runs on its own, so that a slow reader and a silent model are told apart."""
+"""A turn that runs on its own, so that a slow reader and a silent model are told apart, and its server-sent events."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer
 from agent_service.api.problems import note
 from agent_service.api.schemas import ChatResponse
@@ -20,10 +21,39 @@ PING_SECONDS = 15
 
 logger = get_logger(__name__)
 
-Item = str | Answer | Problem
-Items = asyncio.Queue[Item]
-Producer = asyncio.Task[None]
-Turn = Callable[[Callable[[str], Awaitable[None]]], Awaitable[Answer]]
+Item = str | Restart | Answer | Problem
+Turn = Callable[[Callable[[str | Restart], Awaitable[None]]], Awaitable[Answer]]
+
+
+class RunningTurn:
+    """What a turn says, as it says it: pieces, then the answer or a problem."""
+
+    def __init__(self, turn: Turn) -> None:
+        # Bounded, so that a slow reader slows the model down instead of filling the memory.
+        self._items: asyncio.Queue[Item] = asyncio.Queue(maxsize=256)
+        self._producer = asyncio.create_task(self._produce(turn))
+
+    async def next(self) -> Item | None:
+        """None where there is nothing yet after a while."""
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                return await self._items.get()
+        except TimeoutError:
+            return None
+
+    async def cancel(self) -> None:
+        self._producer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._producer
+
+    async def _produce(self, turn: Turn) -> None:
+        try:
+            await self._items.put(await turn(self._items.put))
+        except Problem as problem:
+            await self._items.put(problem)
+        except Exception as error:
+            logger.error("unhandled", exc_info=error)
+            await self._items.put(internal_error())
 
 
 class EventStream(StreamingResponse):
@@ -31,9 +61,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, items: Items, producer: Producer, first: Item | None, request_id: str):
-        self._items = items
-        self._producer = producer
+    def __init__(self, turn: RunningTurn, first: Item | None, request_id: str):
+        self._turn = turn
         self._request_id = request_id
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(self._events(first), headers=headers)
@@ -43,7 +72,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await _cancel(self._producer)
+            await self._turn.cancel()
 
     async def _events(self, first: Item | None) -> AsyncIterator[str]:
         item = first
@@ -51,61 +80,42 @@ class EventStream(StreamingResponse):
             if item is None:
                 yield ": waiting\n\n"
             else:
-                yield self._event(item)
+                name, data = event_of(item, self._request_id)
+                yield f"event: {name}\ndata: {compact(data)}\n\n"
                 if isinstance(item, Problem):
                     note(self._scope, item)
-                if not isinstance(item, str):
+                if isinstance(item, Answer | Problem):
                     return
-            item = await _next(self._items)
-
-    def _event(self, item: Item) -> str:
-        match item:
-            case str():
-                return _event("token", {"token": item})
-            case Answer():
-                return _event("done", ChatResponse.of(item).model_dump())
-            case Problem():
-                return _event("error", item.document(self._request_id))
+            item = await self._turn.next()
 
 
 async def start_stream(turn: Turn, request_id: str) -> EventStream:
     """Start the turn and wait for its first piece: a failure before it still is a plain HTTP error."""
-    # Bounded, so that a slow reader slows the model down instead of filling the memory.
-    items: Items = asyncio.Queue(maxsize=256)
-    producer = asyncio.create_task(_produce(turn, items))
+    running = RunningTurn(turn)
     try:
-        first = await _next(items)
+        first = await running.next()
         if isinstance(first, Problem):
             raise first
     except BaseException:
-        await _cancel(producer)
+        await running.cancel()
         raise
-    return EventStream(items, producer, first, request_id)
+    return EventStream(running, first, request_id)
 
 
-async def _produce(turn: Turn, items: Items) -> None:
-    try:
-        await items.put(await turn(items.put))
-    except Problem as problem:
-        await items.put(problem)
-    except Exception as error:
-        logger.error("unhandled", exc_info=error)
-        await items.put(internal_error())
+def event_of(item: Item, request_id: str) -> tuple[str, Mapping[str, Any]]:
+    """The name and the data of an event: the same in a stream and on a socket."""
+    match item:
+        case str():
+            return "token", {"token": item}
+        case Restart():
+            return "restart", {}
+        case Answer():
+            return "done", ChatResponse.of(item).model_dump()
+        case Problem():
+            # There are no headers any more.
+            wait = {"retry_after": int(seconds)} if (seconds := item.headers.get("Retry-After")) else {}
+            return "error", {**item.document(request_id), **wait}
 
 
-async def _next(items: Items) -> Item | None:
-    try:
-        async with asyncio.timeout(PING_SECONDS):
-            return await items.get()
-    except TimeoutError:
-        return None
-
-
-async def _cancel(task: Producer) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-def _event(name: str, data: Mapping[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def compact(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -32,3 +32,8 @@ def unix_lines(text: str) -> str:
 def storable(text: str) -> str:
     """Replace what PostgreSQL or UTF-8 cannot hold: NUL and lone surrogates."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def printable_text(text: str) -> str:
+    """What is left of a text from a system that cannot be told to send another."""
+    return _NO_TEXT.sub("\ufffd", unix_lines(text))

@@ -1,6 +1,7 @@
 """The PostgreSQL pool, and one way to tell that the database is down."""
 
 import contextlib
+import select
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from agent_service.core.problems import database_down
 from agent_service.core.settings import Settings
+from agent_service.core.tracing import SpanKind, span
 
 Connection = psycopg.AsyncConnection[TupleRow]
 # What says that the database cannot be used now: not reachable, not migrated, or not the primary.
@@ -25,6 +27,8 @@ _UNUSABLE = (
 )
 
 Pool = AsyncConnectionPool[Connection]
+
+_TRACED = {"db.system.name": "postgresql"}
 
 
 def root_certificates(settings: Settings) -> str | None:
@@ -58,6 +62,9 @@ def create_pool(settings: Settings) -> Pool:
     async def check(connection: Connection) -> None:
         """Replace connections that a restart or failover killed before a request sees them."""
         nonlocal drained
+        # A connection that nobody uses has nothing to read but its end, and to ask each time is a round trip.
+        if not _readable(connection.fileno()):
+            return
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.OperationalError:
@@ -68,7 +75,8 @@ def create_pool(settings: Settings) -> Pool:
             raise
 
     pool: Pool = AsyncConnectionPool(
-        kwargs={**connection_arguments(settings), "autocommit": True},
+        kwargs=connection_arguments(settings),
+        configure=_autocommit,
         min_size=min(2, settings.database_connections),
         max_size=settings.database_connections,
         timeout=settings.database_wait_seconds,
@@ -80,11 +88,26 @@ def create_pool(settings: Settings) -> Pool:
     return pool
 
 
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def _autocommit(connection: Connection) -> None:
+    """Not by an argument: who opens further connections with the pool's arguments gives that one itself."""
+    await connection.set_autocommit(True)
+
+
 @contextlib.asynccontextmanager
-async def connection(pool: Pool, timeout: float | None = None) -> AsyncIterator[Connection]:
-    """Borrow a connection; a database that cannot be used becomes a problem for the client."""
-    try:
-        async with pool.connection(timeout) as borrowed:
-            yield borrowed
-    except _UNUSABLE as error:
-        raise database_down() from error
+async def connection(pool: Pool, what: str = "query", *, timeout: float | None = None) -> AsyncIterator[Connection]:
+    """Borrow a connection; a database that cannot be used becomes a problem for the client.
+
+    WHAT is done with it names its part of the trace, the wait for a connection included.
+    """
+    with span(what, SpanKind.CLIENT, _TRACED):
+        try:
+            async with pool.connection(timeout) as borrowed:
+                yield borrowed
+        except _UNUSABLE as error:
+            raise database_down() from error

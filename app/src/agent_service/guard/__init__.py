@@ -1,0 +1,1 @@
+"""Who may call, how much of it, and what is kept about it."""

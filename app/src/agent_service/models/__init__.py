@@ -1,0 +1,1 @@
+"""Access to models: providers and tiers, failures, prices, the budget and the response cache."""

@@ -1,0 +1,1 @@
+"""What specialists can do: functions that team.yml names, and what surrounds each call of one."""

@@ -1,0 +1,1 @@
+"""Work in the background: the queue, what runs in it, and what it sends outward."""
