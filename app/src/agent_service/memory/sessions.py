@@ -40,6 +40,10 @@ return redis.call('DEL', KEYS[2])
 logger = get_logger(__name__)
 
 
+def _lock_name(key: str) -> str:
+    return f"{key}:turn"
+
+
 class _TurnLock(Lock):
     """Brings the context along, so that it costs no round trip of its own."""
 
@@ -47,7 +51,7 @@ class _TurnLock(Lock):
     renewal: asyncio.Task[None] | None = None
 
     def __init__(self, redis: Redis, begin: Any, key: str) -> None:
-        super().__init__(redis, f"{key}:turn", timeout=LOCK_SECONDS, sleep=0.05, thread_local=False)
+        super().__init__(redis, _lock_name(key), timeout=LOCK_SECONDS, sleep=0.05, thread_local=False)
         self._begin = begin
         self._key = key
 
@@ -100,10 +104,10 @@ class Sessions:
         if self._rest:
             return
         key, lock = self._prefix + session_id, _held.get()
-        token = lock.local.token if lock else ""
-        stands = (agent, int(time.time()), context.to_text(), tokens, self._seconds, token or "")
+        token = (lock and lock.local.token) or ""
+        stands = (agent, int(time.time()), context.to_text(), tokens, self._seconds, token)
         try:
-            released = await self._record(keys=[key, f"{key}:turn"], args=stands)
+            released = await self._record(keys=[key, _lock_name(key)], args=stands)
         except (RedisError, OSError) as error:
             self._rest.begin(error)
             return
