@@ -11,6 +11,7 @@ import pytest
 from access import FREE, GUARD, PRO, bearer, token
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from redis import Redis as RedisClient
 from servers import PASSWORD, Model, Postgres, Redis
 from service import KEY, Client, LocalService, agentctl
@@ -166,7 +167,7 @@ def test_all_that_shapes_an_answer_is_in_its_name() -> None:
         fingerprint("n", "all", {}, [], messages),
         fingerprint("m", "user:a", {}, [], messages),
         fingerprint("m", "all", {"temperature": 0}, [], messages),
-        fingerprint("m", "all", {}, [balance], messages),
+        fingerprint("m", "all", {}, [convert_to_openai_tool(balance)], messages),
         fingerprint("m", "all", {}, [], [SystemMessage("Be long."), HumanMessage("Hi")]),
         fingerprint("m", "all", {}, [], [HumanMessage("Be brief."), HumanMessage("Hi")]),
         fingerprint("m", "all", {}, [], [*messages, AIMessage("Hi"), HumanMessage("Hi")]),

@@ -23,7 +23,7 @@ from agent_service.team.mcp import McpServers
 from agent_service.team.router import Router
 from agent_service.team.routing import Routing
 from agent_service.team.specialists import Specialists, Tools, load_tools
-from agent_service.tools.calling import ToolCalls
+from agent_service.tools.calling import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Declared:
 
     team: Team
     tools: Tools
+    router: Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Assembly:
 
 def read_team(settings: Settings) -> Declared:
     team = load_team(Path(settings.team_file or SHIPPED))
-    return Declared(team, load_tools(team))
+    # Before the libraries of models: what putting the keywords together took and let go of, they take up again.
+    return Declared(team, load_tools(team), Router(team))
 
 
 async def assemble(
@@ -65,12 +67,12 @@ async def assemble(
     sessions = Sessions(settings, redis, rest)
     servers = McpServers(team.mcp_servers, settings.mcp_seconds)
     await servers.open()
-    tool_calls = ToolCalls(settings.tool_seconds, settings.tool_rounds, metrics)
-    specialists = Specialists(team, declared.tools, servers, models, tool_calls)
+    limits = Limits(settings.tool_seconds, settings.tool_rounds, metrics)
+    specialists = Specialists(team, declared.tools, servers, models, limits)
     classifier = None
     if settings.classifier_seconds and models.first("economy").name != OFFLINE:
         classifier = Classifier(team, models, settings.classifier_seconds)
-    routing = Routing(Router(team), classifier, metrics)
+    routing = Routing(declared.router, classifier, metrics)
     long_term = LongTerm(settings, pool, Embedder(settings, redis, rest), metrics)
     summaries = Summaries(settings, pool, models, long_term, metrics)
     conversation = Conversation(

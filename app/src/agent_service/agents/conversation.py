@@ -8,8 +8,7 @@ from functools import partial
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
-from agent_service.agents.calls import Restart
-from agent_service.agents.pieces import Pieces
+from agent_service.agents.pieces import Pieces, Restart
 from agent_service.agents.summaries import Summaries
 from agent_service.core.logs import get_logger
 from agent_service.core.text import storable
@@ -109,7 +108,7 @@ class Conversation:
         """Hand on the answer's pieces as they come, then answer as a whole."""
         async with self._turn(question) as task:
             pieces = Pieces(emit, task.member.calls_tools)
-            message = await task.member.stream(task.messages, task.asker, pieces)
+            message = await task.member.answer(task.messages, task.asker, pieces)
             await pieces.finish()
             return await self._finish(question, task, message, pieces.before)
 

@@ -1,15 +1,20 @@
-"""The pieces of an answer out of all that an agent's run streams."""
+"""The pieces of an answer out of all that models stream for it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from agent_service.agents.calls import RESTART, Restart
 from agent_service.core.text import storable
 
 # What a model says before it calls a tool is shorter than this, and an answer seldom is.
 HELD_CHARACTERS = 160
+
+
+class Restart:
+    """Among the pieces of an answer: what was sent so far is void, the answer begins again."""
+
+
+RESTART = Restart()
 
 
 class Pieces:
@@ -22,24 +27,17 @@ class Pieces:
     def __init__(self, emit: Callable[[str | Restart], Awaitable[None]], calls_tools: bool) -> None:
         self._emit = emit
         self._hold = HELD_CHARACTERS if calls_tools else 0
-        self._message: tuple[Any, Any] | None = None
         self._held: list[str] = []
         self._said = ""
         self._calls_tool = False
         self.before = ""
         """What was handed on of messages that turned out to call a tool."""
 
-    async def take(self, chunk: Any, metadata: dict[str, Any]) -> None:
-        """A part of what the agent's graph streams."""
-        if metadata.get("langgraph_node") == "model" and isinstance(chunk, AIMessageChunk):
-            await self.add(chunk, metadata.get("langgraph_step"))
+    def begin(self) -> None:
+        """What comes next is another message."""
+        self._held, self._said, self._calls_tool = [], "", False
 
-    async def add(self, chunk: AIMessageChunk, step: Any = None) -> None:
-        # A call that is repeated makes another message in the same step.
-        message = (step, chunk.id)
-        if message != self._message:
-            self._message = message
-            self._begin()
+    async def add(self, chunk: AIMessageChunk) -> None:
         if chunk.tool_call_chunks and not self._calls_tool:
             self._calls_tool = True
             self.before += self._said
@@ -52,13 +50,9 @@ class Pieces:
         if sum(map(len, self._held)) >= self._hold:
             await self.finish()
 
-    async def put(self, piece: str | Restart) -> None:
-        """What a middleware has to say beside the model."""
-        await (self.restart() if isinstance(piece, Restart) else self.say(piece))
-
     async def say(self, text: str) -> None:
         """Hand on a whole message, which no model streams."""
-        self._begin()
+        self.begin()
         self._held = [text]
         await self.finish()
 
@@ -66,7 +60,7 @@ class Pieces:
         """Begin again: what was handed on is void, and what is held is never told."""
         if self.before or self._said:
             await self._emit(RESTART)
-        self._begin()
+        self.begin()
         self.before = ""
 
     async def finish(self) -> None:
@@ -79,9 +73,6 @@ class Pieces:
         for text in self._held:
             await self._hand_on(text)
         self._held = []
-
-    def _begin(self) -> None:
-        self._held, self._said, self._calls_tool = [], "", False
 
     async def _hand_on(self, text: str) -> None:
         text = storable(text)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer, Conversation, Question
+from agent_service.agents.pieces import Restart
 from agent_service.api.access import Access, CallerAccess
 from agent_service.api.problems import documented
 from agent_service.api.schemas import AgentRequest, ChatRequest, ChatResponse, SessionHeader, new_session_id

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from agent_service.agents.calls import Restart
 from agent_service.agents.conversation import Answer
+from agent_service.agents.pieces import Restart
 from agent_service.api.problems import note
 from agent_service.api.schemas import ChatResponse
 from agent_service.core.logs import get_logger

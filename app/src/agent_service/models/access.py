@@ -80,7 +80,7 @@ class Models:
         agent: str,
         chain: tuple[Model, ...],
         attempt: Callable[[BaseChatModel], Awaitable[Answer]],
-        restart: Callable[[], None] = lambda: None,
+        restart: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
         """The first answer of the chain, or the first model's problem.
 
@@ -92,8 +92,8 @@ class Models:
         turn.agent, turn.sending = agent, False
         first: Problem | None = None
         for model in chain:
-            if turn.sending:
-                restart()
+            if turn.sending and restart:
+                await restart()
             try:
                 answer = await self._ask(model, attempt, turn)
             except Problem as problem:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, messages_to_dict
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -26,14 +25,18 @@ def reader(turn: TurnCalls, messages: Sequence[BaseMessage]) -> str:
 
 
 def fingerprint(
-    model: str, for_whom: str, parameters: dict[str, Any], tools: Sequence[Any], messages: Sequence[BaseMessage]
+    model: str,
+    for_whom: str,
+    parameters: dict[str, Any],
+    tools: Sequence[dict[str, Any]],
+    messages: Sequence[BaseMessage],
 ) -> str:
     """One name for all that shapes an answer."""
     shaped = {
         "model": model,
         "reader": for_whom,
         "parameters": parameters,
-        "tools": [convert_to_openai_tool(tool) for tool in tools],
+        "tools": tools,
         # Ids are made anew for each turn and shape nothing.
         "messages": [
             {**message["data"], "id": None, "type": message["type"]} for message in messages_to_dict(messages)

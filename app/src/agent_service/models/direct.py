@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from langsmith.utils import tracing_is_enabled
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from agent_service.models.recorder import Recorder
 from agent_service.models.wire import Wire
@@ -23,6 +23,8 @@ from agent_service.models.wire import Wire
 class Direct(BaseChatOpenAI):
     """To be mixed into a provider's class. Streams go the usual way."""
 
+    # That of calls that block, which the service never makes. What is there already is not made.
+    client: Any = Field(default=True, exclude=True)
     _wire: Wire | None = PrivateAttr(None)
 
     async def reply(self, messages: list[BaseMessage], **kwargs: Any) -> AIMessage:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from agent_service.core.settings import ModelTier
-from agent_service.team.keywords import parse
+from agent_service.team.keywords import Keyword, listed, parse
 
 GENERAL = "general"
 SHIPPED = Path(__file__).with_name("team.yml")
@@ -17,12 +17,21 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Filled = Annotated[str, Field(min_length=1)]
 
 
-def _keyword(value: str) -> str:
-    parse(value)
-    return value
+def _listed(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return listed(value)
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return value
+    raise ValueError("must be words between commas, or a list of them")
 
 
-Keywords = dict[str, list[Annotated[str, AfterValidator(_keyword)]]]
+def _keywords(value: Any) -> tuple[Keyword, ...]:
+    return tuple(map(parse, _listed(value)))
+
+
+# By language. As one text they are read many times faster than as a list: YAML makes much of each of its parts.
+Words = dict[str, Annotated[list[str], BeforeValidator(_listed)]]
+Keywords = dict[str, Annotated[tuple[Keyword, ...], BeforeValidator(_keywords)]]
 
 
 class _Part(BaseModel):
@@ -78,9 +87,9 @@ class Team(_Part):
     specialists: list[Specialist]
     mcp_servers: dict[Identifier, McpServer] = {}
     # Small words that say nothing, also not inside a keyword of several words.
-    ignored_words: dict[str, list[str]] = {}
+    ignored_words: Words = {}
     # Common words that are never taken for a misspelt keyword.
-    common_words: dict[str, list[str]] = {}
+    common_words: Words = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

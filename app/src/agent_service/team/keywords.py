@@ -8,11 +8,10 @@ of either side anywhere in one sentence; `^2` behind it counts double.
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
 
 from agent_service.team.traditional import SIMPLIFIED
 
-_WEIGHTED = re.compile(r"(?P<text>[^^]+?)(?:\^(?P<weight>\d+(?:\.\d+)?))?")
+_WEIGHT = re.compile(r"\d+(?:\.\d+)?")
 _WORD = re.compile(r"[a-z0-9]+(?:[&'][a-z0-9]+)*")
 _WORD_OF_KEYWORD = re.compile(r"[a-z0-9]+(?:[&'][a-z0-9]+)*\*?")
 # Spaces are no boundary in Chinese, and are put as one likes in Korean.
@@ -30,26 +29,35 @@ class Keyword:
     sides: tuple[tuple[str, ...], ...] = ()
 
 
-@cache
+def listed(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [part for part in map(str.strip, text.split(",")) if part]
+
+
 def parse(value: str) -> Keyword:
-    matched = _WEIGHTED.fullmatch(value.strip())
-    if not matched:
+    text, _, weight = normalize(value.strip()).partition("^")
+    if not text or not (_WEIGHT.fullmatch(weight) if "^" in value else not weight):
         raise ValueError(f"{value!r} is no keyword: write word, stem*, several words or any of them with ^weight")
-    text, weight = normalize(matched["text"]), float(matched["weight"] or 1)
     if "+" in text or "|" in text:
-        return Keyword((), "", weight, tuple(_side(side, value) for side in text.split("+")))
-    words = tuple(word.replace("'", "") for word in _WORD_OF_KEYWORD.findall(text))
-    pieces = _RUN.findall(text)
-    if bool(words) == bool(pieces) or len(pieces) > 1:
-        raise ValueError(f"{value!r} is no keyword: it must have words, or one piece of Chinese or Korean")
-    return Keyword(words, "".join(pieces[0].split()) if pieces else "", weight)
+        return Keyword((), "", float(weight or 1), tuple(_side(side, value) for side in text.split("+")))
+    words, piece = _parts(text, value)
+    return Keyword(words, piece, float(weight or 1))
 
 
 def _side(side: str, value: str) -> tuple[str, ...]:
-    alternatives = [parse(alternative) for alternative in side.split("|")]
-    if any(len(alternative.words) > 1 for alternative in alternatives):
+    alternatives = [_parts(alternative, value) for alternative in side.split("|")]
+    if any(len(words) > 1 for words, _ in alternatives):
         raise ValueError(f"{value!r} is no keyword: beside + and | are single words, stems or pieces")
-    return tuple(alternative.piece or alternative.words[0] for alternative in alternatives)
+    return tuple(piece or words[0] for words, piece in alternatives)
+
+
+def _parts(text: str, value: str) -> tuple[tuple[str, ...], str]:
+    """The words of it, or its piece."""
+    words = tuple(_WORD_OF_KEYWORD.findall(text.replace("'", "") if "'" in text else text))
+    pieces = [] if text.isascii() else _RUN.findall(text)
+    if bool(words) == bool(pieces) or len(pieces) > 1:
+        raise ValueError(f"{value!r} is no keyword: it must have words, or one piece of Chinese or Korean")
+    return words, "".join(pieces[0].split()) if pieces else ""
 
 
 def normalize(text: str) -> str:

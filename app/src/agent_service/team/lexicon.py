@@ -3,9 +3,10 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from agent_service.team.definition import Keywords, Team
-from agent_service.team.keywords import Keyword, normalize, parse, runs_of, words_of
+from agent_service.team.keywords import Keyword, normalize, runs_of, words_of
 from agent_service.team.spelling import MIDDLE, Speller, distance
 
 MISSPELT = 0.8
@@ -38,17 +39,21 @@ class Lexicon:
         self._ignored: set[str] = set().union(*self._small.values())
         uses: dict[_Key, tuple[_Use, ...]] = {}
         languages: dict[_Key, tuple[str, ...]] = {}
+        # Of thousands of keywords most say the same in these: kept once, they leave no holes in the memory.
+        same: dict[Any, Any] = {}
         for specialist in team.specialists:
             owned: list[tuple[str | None, Keywords]] = [(None, specialist.keywords)]
             owned += [(name, intent.keywords) for name, intent in specialist.intents.items()]
             for name, keywords in owned:
-                for language, texts in keywords.items():
-                    for keyword in map(parse, texts):
+                for language, listed in keywords.items():
+                    for keyword in listed:
                         key = self._bare(keyword), keyword.piece, keyword.sides
                         use = specialist.id, name, keyword.weight
-                        uses[key] = (*(other for other in uses.get(key, ()) if other[:2] != use[:2]), use)
+                        told = (*(other for other in uses.get(key, ()) if other[:2] != use[:2]), use)
+                        uses[key] = same.setdefault(told, told)
                         if language not in languages.get(key, ()):
-                            languages[key] = (*languages.get(key, ()), language)
+                            spoken = (*languages.get(key, ()), language)
+                            languages[key] = same.setdefault(spoken, spoken)
         self._words: dict[str, list[_Entry]] = defaultdict(list)
         self._stems: dict[str, list[_Entry]] = defaultdict(list)
         self._pieces: dict[str, Targets] = {}
@@ -81,8 +86,6 @@ class Lexicon:
         self._known = {word for word in known if not word.endswith("*")}
         self._known_stems = {word.removesuffix("*") for word in known if word.endswith("*")}
 
-        parse.cache_clear()
-
     def _common(self, team: Team) -> set[str]:
         lists = (*team.common_words.values(), *team.ignored_words.values())
         return {word for words in lists for text in words for word in words_of(normalize(text))}
@@ -105,7 +108,7 @@ class Lexicon:
     def _bare(self, keyword: Keyword) -> tuple[str, ...]:
         """Without ignored words, unless only one would be left: "how are you" is not every "how"."""
         bare = tuple(word for word in keyword.words if word not in self._ignored)
-        return bare if len(bare) > 1 else keyword.words
+        return bare if 1 < len(bare) < len(keyword.words) else keyword.words
 
     def _find_words(self, read: list[tuple[str, float]], language: str | None) -> list[Found]:
         found: list[Found] = []

@@ -1,15 +1,14 @@
-"""What surrounds every call of a tool: who asks, how long it may take, and failures that the model is told of."""
+"""How the tools that a model asks for are called: for whom, for how long, and what the model is told of failures."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, get_type_hints
 
-from langchain.agents.middleware import AgentMiddleware
-from langchain.tools.tool_node import ToolCallRequest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langgraph.errors import GraphBubbleUp
-from langgraph.types import Command
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.tools import BaseTool, InjectedToolArg
+from pydantic import InstanceOf, ValidationError
 
 from agent_service.core.logs import get_logger
 from agent_service.core.metrics import Metrics
@@ -26,13 +25,11 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """For whom a tool works; tools get it as `runtime.context`."""
+    """For whom a tool works."""
 
     user_id: str | None
     session_id: str
     pool: Pool
-    # The model's answer to the question itself, where it was asked before the graph: see team/opening.py.
-    opening: AIMessage | None = None
 
     def user(self) -> str:
         """Whose rows a tool may read and write."""
@@ -41,78 +38,87 @@ class Asker:
         return self.user_id
 
 
-class ToolCalls(AgentMiddleware[Any, Any, Any]):
+# A tool's parameter of this type is filled in for it; the model is told nothing of it.
+Asking = Annotated[InstanceOf[Asker], InjectedToolArg()]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a turn may do with tools."""
+
+    seconds: float
+    rounds: int
+    metrics: Metrics
+
+
+class ToolCalls:
     """A failing, slow or endlessly repeated tool is told to the model, and never fails the turn."""
 
-    def __init__(self, seconds: float, rounds: int, metrics: Metrics) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self._rounds = rounds
-        self._metrics = metrics
+    def __init__(self, tools: Sequence[BaseTool], limits: Limits) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._asking = {tool.name: _asking(tool) for tool in tools}
+        self._limits = limits
 
-    async def awrap_tool_call(
-        self,
-        request: ToolCallRequest,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
-    ) -> ToolMessage | Command[Any]:
-        name = request.tool_call["name"] if request.tool else "unknown"
+    async def carry_out(self, calls: list[ToolCall], asker: Asker, rounds: int) -> list[ToolMessage]:
+        """All CALLS of one of the model's messages at once; ROUNDS counts these messages."""
+        if rounds > self._limits.rounds + 1:
+            raise Problem(502, "model-tool-loop", "The model went on asking for tools.", source="model")
+        return await asyncio.gather(*(self._traced(call, asker, rounds) for call in calls))
+
+    async def _traced(self, call: ToolCall, asker: Asker, rounds: int) -> ToolMessage:
+        # What a model makes up has no place among the names of metrics.
+        name = call["name"] if call["name"] in self._tools else "unknown"
         attributes = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": name,
-            "gen_ai.tool.call.id": request.tool_call["id"] or "",
+            "gen_ai.tool.call.id": call["id"] or "",
         }
         with span(f"execute_tool {name}", attributes=attributes) as opened:
-            return await self._call(request, handler, name, opened)
+            message = await self._told(call, asker, rounds, opened)
+        self._limits.metrics.tool_calls.labels(name, "failed" if message.status == "error" else "done").inc()
+        return message
 
-    async def _call(
-        self,
-        request: ToolCallRequest,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
-        name: str,
-        opened: Span,
-    ) -> ToolMessage | Command[Any]:
-        rounds = _rounds(request.state["messages"])
-        if rounds > self._rounds + 1:
-            raise Problem(502, "model-tool-loop", "The model went on asking for tools.", source="model")
+    async def _told(self, call: ToolCall, asker: Asker, rounds: int, opened: Span) -> ToolMessage:
+        name = call["name"]
         try:
-            if rounds > self._rounds:
+            if rounds > self._limits.rounds:
                 raise ToolError("No more calls in this turn: answer with what is known.")
-            async with asyncio.timeout(self._seconds):
-                result = await handler(request)
-        except GraphBubbleUp:
-            raise
+            if not (tool := self._tools.get(name)):
+                raise ToolError(f"{name} is not a valid tool: there are {', '.join(self._tools) or 'none'}.")
+            arguments = {**call["args"], **dict.fromkeys(self._asking[name], asker)}
+            async with asyncio.timeout(self._limits.seconds):
+                result = await tool.ainvoke(ToolCall(type="tool_call", id=call["id"], name=name, args=arguments))
         except Exception as error:
-            self._metrics.tool_calls.labels(name, "failed").inc()
             failed(opened, type(error).__qualname__)
-            return ToolMessage(
-                self._reason(name, error), tool_call_id=request.tool_call["id"], name=name, status="error"
-            )
-        refused = isinstance(result, ToolMessage) and result.status == "error"
-        self._metrics.tool_calls.labels(name, "failed" if refused else "done").inc()
-        if refused:
+            return ToolMessage(_reason(name, error), tool_call_id=call["id"] or "", name=name, status="error")
+        assert isinstance(result, ToolMessage)
+        if result.status == "error":
             failed(opened, "refused")
         return result
 
-    def _reason(self, name: str, error: Exception) -> str:
-        match error:
-            case ToolError():
-                return str(error)
-            case TimeoutError():
-                logger.warning("tool_slow", tool=name)
-                return "The tool did not answer in time."
-            case Problem():
-                logger.warning("tool_failed", tool=name, code=error.code)
-                return error.detail
-        # Its text may quote rows or secrets.
-        logger.warning("tool_failed", tool=name, exc_info=error)
-        return "The tool failed."
+
+def _asking(tool: BaseTool) -> list[str]:
+    """The parameters that take the asker."""
+    function = getattr(tool, "coroutine", None) or getattr(tool, "func", None)
+    if not function or not inspect.signature(function).parameters:
+        return []
+    return [name for name, hint in get_type_hints(function, include_extras=True).items() if hint == Asking]
 
 
-def _rounds(messages: list[Any]) -> int:
-    """How often the model has asked for tools since the user's last message."""
-    rounds = 0
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage):
-            break
-        rounds += isinstance(message, AIMessage) and bool(message.tool_calls)
-    return rounds
+def _reason(name: str, error: Exception) -> str:
+    match error:
+        case ToolError():
+            return str(error)
+        case ValidationError():
+            faults = error.errors(include_url=False, include_context=False)
+            told = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            return "The tool takes no such arguments. " + "; ".join(told)
+        case TimeoutError():
+            logger.warning("tool_slow", tool=name)
+            return "The tool did not answer in time."
+        case Problem():
+            logger.warning("tool_failed", tool=name, code=error.code)
+            return error.detail
+    # Its text may quote rows or secrets.
+    logger.warning("tool_failed", tool=name, exc_info=error)
+    return "The tool failed."

@@ -4,11 +4,10 @@ import datetime
 from decimal import Decimal, localcontext
 from typing import Annotated, Any, Literal
 
-from langchain.tools import ToolRuntime
 from pydantic import Field
 
 from agent_service.memory.database import connection
-from agent_service.tools.calling import Asker, ToolError
+from agent_service.tools.calling import Asking, ToolError
 from agent_service.tools.money import Amount, Currency, SignedAmount, cents
 
 _INSERT = """
@@ -33,7 +32,6 @@ GROUP BY due_on
 ORDER BY due_on
 """
 
-Runtime = ToolRuntime[Asker, Any]
 Day = datetime.date
 
 
@@ -42,29 +40,29 @@ async def record_entry(
     amount: Annotated[Amount, Field(gt=0)],
     currency: Currency,
     description: Annotated[str, Field(min_length=1, max_length=200)],
-    runtime: Runtime,
+    asker: Asking,
     due_on: Day | None = None,
 ) -> dict[str, Any]:
     """Record money that came in or went out, or will on a day (today unless told)."""
     day = due_on or _today()
     values = {
-        "user": runtime.context.user(),
+        "user": asker.user(),
         "direction": direction,
         "amount": cents(amount),
         "currency": currency,
         "due_on": day,
         "description": description.replace("\x00", ""),
     }
-    async with connection(runtime.context.pool) as borrowed:
+    async with connection(asker.pool) as borrowed:
         row = await (await borrowed.execute(_INSERT, values)).fetchone()
     assert row
     return {"entry": row[0], "direction": direction, "amount": str(cents(amount)), "currency": currency, "on": str(day)}
 
 
-async def list_entries(since: Day, until: Day, currency: Currency, runtime: Runtime) -> dict[str, Any]:
+async def list_entries(since: Day, until: Day, currency: Currency, asker: Asking) -> dict[str, Any]:
     """List the recorded entries of a period, at most 100, with their sums."""
-    values = {"user": runtime.context.user(), "currency": currency, "since": since, "until": until}
-    async with connection(runtime.context.pool) as borrowed:
+    values = {"user": asker.user(), "currency": currency, "since": since, "until": until}
+    async with connection(asker.pool) as borrowed:
         rows = await (await borrowed.execute(_LIST, values)).fetchall()
     amounts = [(direction, amount) for _, direction, amount, _ in rows]
     return {
@@ -78,11 +76,11 @@ async def list_entries(since: Day, until: Day, currency: Currency, runtime: Runt
 
 
 async def project_balance(
-    opening_balance: SignedAmount, currency: Currency, until: Day, runtime: Runtime
+    opening_balance: SignedAmount, currency: Currency, until: Day, asker: Asking
 ) -> dict[str, Any]:
     """Project the balance of a day from an opening balance and all entries up to it, and tell the lowest on the way."""
-    values = {"user": runtime.context.user(), "currency": currency, "until": until}
-    async with connection(runtime.context.pool) as borrowed:
+    values = {"user": asker.user(), "currency": currency, "until": until}
+    async with connection(asker.pool) as borrowed:
         rows = await (await borrowed.execute(_BALANCE, values)).fetchall()
     balance = lowest = cents(opening_balance)
     lowest_on: Day | None = None

@@ -4,11 +4,10 @@ import itertools
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from langchain.tools import ToolRuntime
 from pydantic import BaseModel, Field
 
 from agent_service.memory.database import connection
-from agent_service.tools.calling import Asker, ToolError
+from agent_service.tools.calling import Asking, ToolError
 from agent_service.tools.money import Amount, cents, share
 
 # A lead of the same name is the same lead, looked at again.
@@ -35,7 +34,6 @@ _POINTS = {
     "timing": {"this_month": 20, "this_quarter": 14, "later": 6, "unknown": 3},
 }
 
-Runtime = ToolRuntime[Asker, Any]
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 
 
@@ -51,7 +49,7 @@ async def qualify_lead(
     authority: Literal["decides", "influences", "unknown", "none"],
     need: Literal["urgent", "clear", "unknown", "none"],
     timing: Literal["this_month", "this_quarter", "later", "unknown"],
-    runtime: Runtime,
+    asker: Asking,
 ) -> dict[str, Any]:
     """Score a lead from 0 to 100 by budget, authority, need and timing, and store it."""
     given = {"budget": budget, "authority": authority, "need": need, "timing": timing}
@@ -59,23 +57,23 @@ async def qualify_lead(
     score = sum(points.values())
     grade = "hot" if score >= 70 else "warm" if score >= 40 else "cold"
     values = {
-        "user": runtime.context.user(),
+        "user": asker.user(),
         "name": name.replace("\x00", ""),
         "company": company.replace("\x00", ""),
         "score": score,
         "grade": grade,
         "reasons": ", ".join(f"{what}: {answer}" for what, answer in given.items()),
     }
-    async with connection(runtime.context.pool) as borrowed:
+    async with connection(asker.pool) as borrowed:
         row = await (await borrowed.execute(_STORE, values)).fetchone()
     assert row
     return {"lead": row[0], "score": score, "grade": grade, "points": points}
 
 
-async def list_leads(runtime: Runtime, minimum_score: Annotated[int, Field(ge=0, le=100)] = 0) -> dict[str, Any]:
+async def list_leads(asker: Asking, minimum_score: Annotated[int, Field(ge=0, le=100)] = 0) -> dict[str, Any]:
     """List the stored leads, best first."""
-    values = {"user": runtime.context.user(), "score": minimum_score}
-    async with connection(runtime.context.pool) as borrowed:
+    values = {"user": asker.user(), "score": minimum_score}
+    async with connection(asker.pool) as borrowed:
         rows = await (await borrowed.execute(_LIST, values)).fetchall()
     return {
         "leads": [
