@@ -1,7 +1,6 @@
 """How the tools that a model asks for are called: for whom, for how long, and what the model is told of failures."""
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, get_type_hints
@@ -100,7 +99,8 @@ class ToolCalls:
 def _asking(tool: BaseTool) -> list[str]:
     """The parameters that take the asker."""
     function = getattr(tool, "coroutine", None) or getattr(tool, "func", None)
-    if not function or not inspect.signature(function).parameters:
+    # Those of MCP servers have a schema of their own, and nobody of this process among their arguments.
+    if not function or isinstance(tool.args_schema, dict):
         return []
     return [name for name, hint in get_type_hints(function, include_extras=True).items() if hint == Asking]
 
