@@ -189,6 +189,13 @@ def test_user_never_sees_what_is_anothers(client: Client, model: Model, user: st
         assert ("Ana" in result(model)) == there
 
 
+def test_model_cannot_say_who_asks(client: Client, model: Model, postgres: Postgres, database: str, user: str) -> None:
+    call(model, "record_entry", {**ENTRY, "asker": {"user_id": f"{user}-b", "session_id": "x", "pool": None}})
+    assert client.chat(SURE, user_id=user).json()["response"] == "Done."
+    assert (len(entries(postgres, database, user)), entries(postgres, database, f"{user}-b")) == (1, [])
+    assert all("asker" not in str(request["body"]["tools"]) for request in model.requests())
+
+
 def test_nobody_s_entry_is_refused_to_the_model(client: Client, model: Model) -> None:
     call(model, "record_entry", ENTRY)
     assert client.chat(SURE).json()["response"] == "Done."
