@@ -68,6 +68,7 @@ coverage: app/.venv/.ready ## Branches of the agent service that its tests run: 
 	cd app && rm -f .coverage .coverage.*
 	cd app && .venv/bin/coverage run -m pytest -q -n 3 --dist loadfile tests $(if $(SOAK),,-m "not soak")
 	cd app && .venv/bin/coverage combine --quiet && .venv/bin/coverage report
+	cd app && .venv/bin/coverage json --quiet -o - | .venv/bin/python tests/branches.py
 
 role: setup ## One role's scenario on Debian 12 and 13: make role ROLE=redis
 	@test -n "$(ROLE)" || { echo "name the role: make role ROLE=<$(ROLES)>"; exit 2; }

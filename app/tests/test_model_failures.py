@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -119,11 +120,17 @@ def balance(account: str) -> str:
 
 def test_tools_go_over_the_wire(model_settings: dict[str, Any], model: Model) -> None:
     model.control(tool_call={"name": "balance", "arguments": {"account": "cash"}})
-    settings = Settings(_env_file=None, api_key="a-key-for-a-test", **model_settings)
-    bound = create_model(settings).chat.bind_tools([balance])
-    asked = bound.invoke([HumanMessage("How much?")])
-    assert isinstance(asked, AIMessage)
-    assert asked.tool_calls[0]["name"] == "balance"
-    assert asked.tool_calls[0]["args"] == {"account": "cash"}
-    result = ToolMessage(balance.invoke(asked.tool_calls[0]["args"]), tool_call_id=asked.tool_calls[0]["id"])
-    assert bound.invoke([HumanMessage("How much?"), asked, result]).text == "(1) You said: How much?"
+    created = create_model(Settings(_env_file=None, api_key="a-key-for-a-test", **model_settings))
+    bound = created.chat.bind_tools([balance])
+
+    async def talk() -> None:
+        asked = await bound.ainvoke([HumanMessage("How much?")])
+        assert isinstance(asked, AIMessage)
+        assert asked.tool_calls[0]["name"] == "balance"
+        assert asked.tool_calls[0]["args"] == {"account": "cash"}
+        result = ToolMessage(balance.invoke(asked.tool_calls[0]["args"]), tool_call_id=asked.tool_calls[0]["id"])
+        answer = await bound.ainvoke([HumanMessage("How much?"), asked, result])
+        assert answer.text == "(1) You said: How much?"
+        await created.close()
+
+    asyncio.run(talk())

@@ -44,7 +44,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0", 1) if address.startswith("@") else address)
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
 
     def next(self) -> str:
         return self._socket.recv(4096).decode()
