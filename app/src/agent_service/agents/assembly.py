@@ -54,7 +54,7 @@ class Assembly:
 def read_team(settings: Settings) -> Declared:
     team = load_team(Path(settings.team_file or SHIPPED))
     # Before the libraries of models: what putting the keywords together took and let go of, they take up again.
-    return Declared(team, load_tools(team), Router(team))
+    return Declared(team.without_words(), load_tools(team), Router(team))
 
 
 async def assemble(

@@ -106,6 +106,21 @@ class Team(_Part):
                     raise ValueError(f"specialist {specialist.id}: mcp_servers: {server} is not declared")
         return self
 
+    def without_words(self) -> "Team":
+        """The same, less what nobody but the router reads, and which takes megabytes."""
+        bare = [
+            specialist.model_copy(
+                update={
+                    "keywords": {},
+                    "intents": {
+                        name: intent.model_copy(update={"keywords": {}}) for name, intent in specialist.intents.items()
+                    },
+                }
+            )
+            for specialist in self.specialists
+        ]
+        return self.model_copy(update={"specialists": bare, "ignored_words": {}, "common_words": {}})
+
     def find(self, id: str) -> Specialist | None:
         return next((specialist for specialist in self.specialists if specialist.id == id), None)
 
