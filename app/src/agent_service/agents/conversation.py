@@ -40,6 +40,8 @@ class Question:
     own: bool = False
     # The key or token that it came with.
     caller: str = ""
+    # Whether its session was named for it just now, and nobody else can know of it.
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Conversation:
 
     async def answer(self, question: Question, effects: Effects | None = None) -> Answer:
         """Answer; what follows from the answer is written with the turn, or neither is."""
-        async with self._turn(question) as task:
+        # The client learns of a session that was named for it with the answer.
+        async with self._turn(question, alone=question.opens) as task:
             message = await task.member.answer(task.messages, task.asker)
             return await self._finish(question, task, message, effects=effects)
 
@@ -113,11 +116,11 @@ class Conversation:
             return await self._finish(question, task, message, pieces.before)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, question: Question) -> AsyncIterator[_Task]:
+    async def _turn(self, question: Question, alone: bool = False) -> AsyncIterator[_Task]:
         attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": question.session_id}
         with span("invoke_agent", attributes=attributes) as opened:
             async with (
-                self._sessions.turn(question.session_id) as kept,
+                self._sessions.turn(question.session_id, alone) as kept,
                 self._answering(question, kept, opened) as task,
             ):
                 yield task

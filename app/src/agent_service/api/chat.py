@@ -41,12 +41,14 @@ class Turns:
             faults = [{"field": "message", "reason": reason}]
             raise Problem(422, "invalid-request", f"message: {reason}", errors=faults)
         self._access.check_size(message)
-        session_id = session_id or self._session or new_session_id()
+        named = session_id or self._session
+        session_id = named or new_session_id()
         self._state["echo_session_id"] = self._session or session_id
         # On every line from here on, the request's own included.
         structlog.contextvars.bind_contextvars(session_id=session_id)
         user_id = self._access.acts_for(user_id)
-        return Question(message, session_id, user_id, self.request_id, self._access.own, self._access.caller.counted_as)
+        caller = self._access.caller.counted_as
+        return Question(message, session_id, user_id, self.request_id, self._access.own, caller, opens=not named)
 
     async def answer(self, question: Question) -> ChatResponse:
         await self._access.take()

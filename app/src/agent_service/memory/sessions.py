@@ -75,14 +75,15 @@ class Sessions:
         self._record = redis.register_script(_RECORD)
 
     @contextlib.asynccontextmanager
-    async def turn(self, session_id: str) -> AsyncIterator[str | None]:
+    async def turn(self, session_id: str, alone: bool = False) -> AsyncIterator[str | None]:
         """One turn of a conversation at a time, on any instance, so that each sees the answer before it.
 
-        Gives the context that the turn before left, if it is there.
+        Gives the context that the turn before left, if it is there. ALONE is a turn of a conversation of which nobody
+        else can know: there is nothing to wait for, and nothing was left.
 
         Without Redis turns may overlap: history stays whole and ordered, the later answer just knows less.
         """
-        lock = await self._acquire(session_id)
+        lock = None if alone else await self._acquire(session_id)
         _held.set(lock)
         if not lock:
             yield None
