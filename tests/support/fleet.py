@@ -162,7 +162,7 @@ class Fleet:
         for host in hosts:
             labs.remove_host(lab, host)
 
-    def on(self, host: str, command: str, stdin: str | None = None) -> Result:
+    def on(self, host: str, command: str, stdin: str | None = None, seconds: float = 300) -> Result:
         """A shell command on a host, as root."""
         done = subprocess.run(
             [*self.ssh(host), command],
@@ -171,7 +171,7 @@ class Fleet:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=300,
+            timeout=seconds,
         )
         return Result(done.returncode, done.stdout)
 

@@ -28,7 +28,9 @@ def watching(fleet: Fleet, hosts: Sequence[str], lists: list[str]) -> Iterator[N
     """Read each host's process list over and over meanwhile; what was seen is added to LISTS."""
 
     def watch(host: str) -> None:
-        lists.append(fleet.on(host, f"rm -f /run/watched; {{ {LOOP}; }} | tr '\\0' '\\n' | sort -u").stdout)
+        # As long as a playbook takes, on whatever machine.
+        command = f"rm -f /run/watched; {{ {LOOP}; }} | tr '\\0' '\\n' | sort -u"
+        lists.append(fleet.on(host, command, seconds=3600).stdout)
 
     threads = [threading.Thread(target=watch, args=(host,)) for host in hosts]
     for thread in threads:
