@@ -128,7 +128,8 @@ def sections(groups: Iterable[str], service: str) -> list[Section]:
     members = set(groups)
     units = units_of(members, service)
     named = [f"--unit={unit}" for unit in units]
-    journal = ("journalctl", "--no-pager", "--quiet", "--output=short-iso")
+    # Of more lines since a moment than are asked for, systemd's journalctl otherwise gives the oldest.
+    newest = ("journalctl", "--no-pager", "--quiet", "--output=short-iso", "--reverse", "--since=-24h")
     found = [
         Section(
             "system",
@@ -155,7 +156,7 @@ def sections(groups: Iterable[str], service: str) -> list[Section]:
         ),
         Section("ports", "Ports", (("ss", "-lntup"), ("ss", "-s"))),
         Section("failed", "Failed units", (("systemctl", "--no-pager", "--failed", "--full"),)),
-        Section("errors", "Errors of the last day", ((*journal, "--priority=err", "--since=-24h", "--lines=200"),)),
+        Section("errors", "Errors of the last day, newest first", ((*newest, "--priority=err", "--lines=200"),)),
         Section("clock", "Clock", (("timedatectl",),)),
         Section("firewall", "Firewall", (("ufw", "status", "verbose"),)),
         Section(
@@ -172,7 +173,7 @@ def sections(groups: Iterable[str], service: str) -> list[Section]:
             Section(
                 "units", "Units of the fleet", (("systemctl", "--no-pager", "--full", "--lines=0", "status", *units),)
             ),
-            Section("journal", "What they wrote last", ((*journal, "--since=-24h", "--lines=300", *named),)),
+            Section("journal", "What they wrote last, newest first", ((*newest, "--lines=300", *named),)),
         ]
     if "agents" in members:
         root = f"/opt/{service}"

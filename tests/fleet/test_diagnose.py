@@ -14,7 +14,11 @@ OLD_FILE = "/opt/agent/slots/green/credentials/stripe"
 
 @pytest.fixture(scope="module")
 def told(fleet: Fleet, values: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
-    """A fleet that blabs: each secret in the journal of hosts that have it and of one that does not."""
+    """A fleet that blabs: each secret in the journal of hosts that have it and of one that does not.
+
+    It comes after more errors than a diagnosis has room for, which is about what went wrong last.
+    """
+    fleet.on("agent1", "seq 250 | logger -p user.err -t before").ok()
     for host in ("agent1", "edge1", "data1"):
         for name, value in values.items():
             fleet.on(host, f"logger -p user.err -t {BLAB} 'the {name} is {value}, and so it goes'").ok()
