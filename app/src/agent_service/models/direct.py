@@ -5,13 +5,16 @@ objects of the answer, of which langchain makes dictionaries again, in a thread;
 that, the more so the more calls are on their way.
 """
 
+import asyncio
 import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import Field, PrivateAttr
@@ -21,10 +24,13 @@ from agent_service.models.wire import Wire
 
 
 class Direct(BaseChatOpenAI):
-    """To be mixed into a provider's class. Streams go the usual way."""
+    """To be mixed into a provider's class. Streams go the usual way, but for how long each chunk is waited for."""
 
     # That of calls that block, which the service never makes. What is there already is not made.
     client: Any = Field(default=True, exclude=True)
+    # The library's limit for each chunk waits with asyncio.wait_for, which in Python 3.11 takes a cancellation for the
+    # chunk that came in the same moment: the answer would go on without whoever asked for it. `_astream` has another.
+    stream_chunk_timeout: float | None = None
     _wire: Wire | None = PrivateAttr(None)
 
     async def reply(self, messages: list[BaseMessage], **kwargs: Any) -> AIMessage:
@@ -51,6 +57,18 @@ class Direct(BaseChatOpenAI):
         }  # fmt: skip
         recorder.end(run_id, message)
         return message
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        assert isinstance(self.request_timeout, int | float)
+        stream = super()._astream(*args, **kwargs)
+        assert isinstance(stream, AsyncGenerator)
+        async with aclosing(stream) as chunks:
+            while True:
+                async with asyncio.timeout(self.request_timeout):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
 
     async def _agenerate(
         self,

@@ -47,7 +47,6 @@ def create_model(settings: Settings, reference: str = "") -> Model:
 
         chat = DirectOpenAI(
             model=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True,
-            stream_chunk_timeout=seconds,
         )  # fmt: skip
     else:
         from langchain_deepseek import ChatDeepSeek
@@ -60,7 +59,7 @@ def create_model(settings: Settings, reference: str = "") -> Model:
         thinking = {} if settings.model_thinking == "unset" else {"thinking": {"type": settings.model_thinking}}
         chat = DirectDeepSeek(
             model_name=name, api_key=key, base_url=url, timeout=seconds, max_retries=0, stream_usage=True,
-            stream_chunk_timeout=seconds, extra_body=thinking or None,
+            extra_body=thinking or None,
         )  # fmt: skip
     return Model(name, f"{provider}:{name}@{url}", chat)
 
