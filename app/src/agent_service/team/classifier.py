@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, ValidationError
 
@@ -28,18 +28,40 @@ class _Choice(BaseModel):
     certainty: float = Field(ge=0, le=1)
 
 
+class Choices:
+    """What a model is asked, and what its answer means."""
+
+    def __init__(self, team: Team) -> None:
+        self._intents = {specialist.id: set(specialist.intents) for specialist in team.specialists}
+        self._prompt = SystemMessage(_prompt(team))
+        self.schema = _schema(team)
+
+    def question(self, message: str, last: str | None) -> list[BaseMessage]:
+        return [self._prompt, HumanMessage(_shown(message, last))]
+
+    def read(self, parsed: Any) -> Route | None:
+        """The choice, or None where it names what there is not."""
+        try:
+            choice = _Choice.model_validate(parsed)
+        except ValidationError:
+            return None
+        intents = self._intents.get(choice.agent)
+        intent = choice.intent or None
+        if intents is None or (intent is not None and intent not in intents):
+            return None
+        return Route(choice.agent, intent, round(choice.certainty, 3))
+
+
 class Classifier:
     def __init__(self, team: Team, models: Models, seconds: float) -> None:
-        self._intents = {specialist.id: set(specialist.intents) for specialist in team.specialists}
+        self._choices = Choices(team)
         self._models = models
         self._seconds = seconds
-        self._prompt = SystemMessage(_prompt(team))
-        self._schema = _schema(team)
         self._choosing: dict[int, Runnable[Any, Any]] = {}
 
     async def classify(self, message: str, last: str | None) -> Route | None:
         """The model's choice, or None where it fails, is slow or names what there is not."""
-        question = [self._prompt, HumanMessage(_shown(message, last))]
+        question = self._choices.question(message, last)
 
         async def attempt(model: BaseChatModel) -> Any:
             return await self._choice(model).ainvoke(question)
@@ -50,7 +72,7 @@ class Classifier:
         except Exception as error:
             logger.warning("classifier_failed", code=model_problem(error).code)
             return None
-        route = self._check(answer["parsed"])
+        route = self._choices.read(answer["parsed"])
         if route is None:
             logger.warning("classifier_answer_refused")
         return route
@@ -58,19 +80,8 @@ class Classifier:
     def _choice(self, model: BaseChatModel) -> Runnable[Any, Any]:
         """The model, bound to the schema once: it is there for as long as the process."""
         if id(model) not in self._choosing:
-            self._choosing[id(model)] = model.with_structured_output(self._schema, include_raw=True)
+            self._choosing[id(model)] = model.with_structured_output(self._choices.schema, include_raw=True)
         return self._choosing[id(model)]
-
-    def _check(self, parsed: Any) -> Route | None:
-        try:
-            choice = _Choice.model_validate(parsed)
-        except ValidationError:
-            return None
-        intents = self._intents.get(choice.agent)
-        intent = choice.intent or None
-        if intents is None or (intent is not None and intent not in intents):
-            return None
-        return Route(choice.agent, intent, round(choice.certainty, 3))
 
 
 def _prompt(team: Team) -> str:
