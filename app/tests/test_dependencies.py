@@ -31,7 +31,8 @@ def test_every_key_in_redis_expires(client: Client, redis: Redis, session_id: st
     with RedisClient(port=redis.port, password=PASSWORD, decode_responses=True) as connection:
         keys = list(connection.scan_iter("*"))
         assert f"agent:session:{session_id}" in keys
-        assert all(connection.ttl(key) > 0 for key in keys)
+        # -1 is a key that stays; one that has gone meanwhile did expire.
+        assert [key for key in keys if connection.ttl(key) == -1] == []
         assert connection.hget(f"agent:session:{session_id}", "turns") == "2"
         assert not [key for key in keys if key.endswith(":turn")]
 

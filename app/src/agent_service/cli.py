@@ -9,6 +9,7 @@ from typing import Protocol
 # Each a module of agent_service.commands, with what it is for.
 COMMANDS = {
     "audit": "read the audit log: who asked for what, whose conversation it was, and from where",
+    "benchmark": "each configured model with a labelled set: quality, latency and cost side by side",
     "costs": "what model calls have cost in a month, and its projection",
     "dev": "run the service alone on this machine, with a PostgreSQL of its own, and anew on each change",
     "events": "tell consumers of what they missed",
@@ -16,6 +17,7 @@ COMMANDS = {
     "key": "make an API key: whoever calls gets the key, the service keeps a line with its digest",
     "memory": "give what is remembered of users the vectors that it lacks",
     "outbox": "effects that were not sent; send dead ones again",
+    "profile": "where a running instance spends its time, by py-spy",
     "warm": "ask a running service the questions of a file, so that their answers are kept",
 }
 
