@@ -178,12 +178,26 @@ def known_hosts(lab: Lab) -> list[str]:
     return sorted(entry.name for entry in lab.hosts_directory.iterdir()) if lab.hosts_directory.exists() else []
 
 
+def holder(network: str, shown: str) -> str | None:
+    """The interface that has an address of NETWORK already, out of the lines of `ip -o -4 address show`."""
+    wanted = ipaddress.ip_network(network)
+    for line in shown.splitlines():
+        _number, interface, _family, address, *_rest = line.split()
+        if ipaddress.ip_interface(address).network.overlaps(wanted):
+            return interface
+    return None
+
+
 def network_up(lab: Lab) -> bool:
     """Make the bridge and the way out. True when something was made."""
     gateway = f"{lab.gateway()}/{ipaddress.ip_network(lab.network).prefixlen}"
     gateway6 = f"{lab.gateway6()}/{ipaddress.ip_network(lab.network6).prefixlen}"
     changed = False
     if not Path(f"/sys/class/net/{lab.bridge}").exists():
+        # What is sent to its hosts would go there, and they would seem dead.
+        if other := holder(lab.network, run("ip", "-o", "-4", "address", "show")):
+            lost = f", or end that lab: lab_name={other[3:]} lab_state=down" if other.startswith("af-") else ""
+            raise LabError(f"{lab.network} is the network of {other}: choose another with lab_network{lost}")
         run("ip", "link", "add", lab.bridge, "type", "bridge")
         changed = True
     shown = run("ip", "-o", "address", "show", "dev", lab.bridge)
