@@ -15,6 +15,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        given = arguments.pop("given", None) or {}
+        arguments = {**given, **arguments}
         local = arguments.pop("artifact", None)
 
         def call(remote: str | None) -> dict[str, Any]:
@@ -25,6 +27,8 @@ class ActionModule(ActionBase):
         if sendable and not boolean(arguments.get("present", True)):
             return shipped(self, str(local), call)
         result = call(None)
+        if arguments.get("state") == "observed":
+            return {**result, "given": given}
         if not result.get("needs_artifact"):
             return result
         if sendable:

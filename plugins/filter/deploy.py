@@ -282,9 +282,32 @@ def redis_environment(redis: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def server_secret(server: Mapping[str, Any], name: str) -> dict[str, str]:
-    """The password of a server under NAME; none where there is no server."""
-    return {name: str(server["password"])} if server["host"] else {}
+def service_settings(
+    own: Mapping[str, Any], database: Mapping[str, Any], redis: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """All that the service is told, `environment` and `secrets`: our OWN, what its servers are, and what users GIVE.
+
+    In one call, so that each server is worked out once: Ansible evaluates a variable anew wherever it is mentioned.
+    """
+    passwords = {
+        f"{name}_password": str(server["password"])
+        for name, server in (("database", database), ("redis", redis))
+        if server["host"]
+    }
+    return {
+        "environment": {
+            **own["environment"],
+            **database_environment(database),
+            **redis_environment(redis),
+            **given["environment"],
+        },
+        "secrets": {**own["secrets"], **passwords, **given["secrets"]},
+    }
+
+
+def secret_lengths(secrets: Mapping[str, Any]) -> dict[str, int]:
+    """What may be said of secrets: how long each is."""
+    return {name: len(str(value)) for name, value in secrets.items()}
 
 
 def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dict[str, Any]:
@@ -297,12 +320,11 @@ def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dic
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "database_environment": database_environment,
             "database_of": database_of,
-            "redis_environment": redis_environment,
-            "server_secret": server_secret,
+            "secret_lengths": secret_lengths,
             "redis_of": redis_of,
             "service_problem": service_problem,
+            "service_settings": service_settings,
             "deploy_plan": deploy_plan,
             "deploy_current": deploy_current,
             "deploy_checklist": deploy_checklist,

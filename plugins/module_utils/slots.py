@@ -10,6 +10,8 @@ from pathlib import Path
 SLOTS = ("blue", "green")
 # Distance between the ports of both slots, and so the most instances that a slot can have.
 GREEN_OFFSET = 50
+# From an instance's port to the one where its worker shows figures.
+WORKER_OFFSET = 400
 SERVICE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 RELEASE_ID = re.compile(r"^[a-z0-9][a-z0-9.+-]{0,63}-[0-9a-f]{12}$")
 VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")

@@ -138,6 +138,12 @@ options:
     description: How long to wait for another writer on this host.
     type: int
     default: 300
+  given:
+    description:
+      - Options by name, for those that the task itself does not set; the controller takes it apart.
+      - A play whose calls all say the same works it out once for a host, not for each call.
+    type: dict
+    default: {}
 author:
   - Agentfleet (@agentfleet)
 """
@@ -171,6 +177,10 @@ EXAMPLES = r"""
 RETURN = r"""
 observed:
   description: What the host has and runs.
+  type: dict
+  returned: when state is observed
+given:
+  description: What O(given) came to, to be given again without working it out anew. It may hold secrets.
   type: dict
   returned: when state is observed
 did:
@@ -392,6 +402,7 @@ def main() -> None:
             "edges": {"type": "list", "elements": "str", "default": []},
             "generation": {"type": "int", "default": 0},
             "lock_seconds": {"type": "int", "default": 300},
+            "given": {"type": "dict", "default": {}},
         },
         required_if=[
             ("state", "installed", ["slot", "release"]),

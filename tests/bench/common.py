@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import yaml
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
@@ -58,9 +62,11 @@ def variables(name: str, network: str, **more: object) -> Path:
 def inventory(target: Path, network: str, suites: Mapping[str, str], data: bool = False) -> Path:
     """The lab's, with an edge, the agent hosts of SUITES on their Debian releases and, if wanted, a DATA host.
 
-    Addresses are written out, as in an inventory of init.yml: where each is a template, every task evaluates it.
+    Addresses and secrets are written out, as init.yml does: where each is a template, every task evaluates it.
     """
     copy_inventory(TOP / "inventories/lab", target)
+    kept = target / "group_vars/all/secrets.yml"
+    kept.write_text(json.dumps(written_out(yaml.safe_load(kept.read_text()))))
     prefix = os.environ.get("LAB_NETWORK", network).rsplit(".", 1)[0]
     agents = {
         name: {"lab_suite": suite, "ansible_host": f"{prefix}.{21 + number}"}
@@ -75,14 +81,26 @@ def inventory(target: Path, network: str, suites: Mapping[str, str], data: bool 
     return target
 
 
+def written_out(value: Any) -> Any:
+    """Secrets in place of the lookups that make the lab's."""
+    if isinstance(value, dict):
+        return {name: written_out(secret) for name, secret in value.items()}
+    return token_hex(20) if "lookup(" in str(value) else value
+
+
 @contextmanager
-def lab(default: str, network: str, inventory: Path | None = None, **more: object) -> Iterator[Fleet]:
-    """A lab and its end. LAB_NAME and LAB_NETWORK say which; KEEP=1 leaves it up, for a second try that is quicker."""
+def lab(
+    default: str, network: str, inventory: Path | None = None, keep: bool = True, **more: object
+) -> Iterator[Fleet]:
+    """A lab and its end. LAB_NAME and LAB_NETWORK say which; KEEP=1 leaves it up, for a second try that is quicker.
+
+    KEEP is false for one that another follows in the same place.
+    """
     name, network = os.environ.get("LAB_NAME", default), os.environ.get("LAB_NETWORK", network)
     fleet = Fleet(name, network, variables(name, network, **more), inventory or TOP / "inventories/lab")
     try:
         fleet.playbook("lab").ok()
         yield fleet
     finally:
-        if not os.environ.get("KEEP"):
+        if not (keep and os.environ.get("KEEP")):
             fleet.playbook("lab", "-e", "lab_state=down").ok()

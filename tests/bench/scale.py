@@ -22,15 +22,15 @@ def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
     suites = {f"agent{number}": ("bookworm", "trixie")[number % 2] for number in range(1, HOSTS + 1)}
     table("ten-line app, blue-green", f"{FEW} hosts", f"{HOSTS} hosts", "ratio")
-    few = measure(directory / "few", dict(list(suites.items())[:FEW]))
+    few = measure(directory / "few", dict(list(suites.items())[:FEW]), keep=False)
     many = measure(directory / "many", suites)
     row_of("wall clock, median", f"{few[0]:.1f} s", f"{many[0]:.1f} s", f"{many[0] / few[0]:.1f}")
     row_of("the controller's processor time a host", f"{few[1] / FEW:.2f} s", f"{many[1] / HOSTS:.2f} s", "")
 
 
-def measure(target: Path, suites: dict[str, str]) -> tuple[float, float]:
+def measure(target: Path, suites: dict[str, str], keep: bool = True) -> tuple[float, float]:
     """Median wall clock and processor time of a deploy, in seconds."""
-    with lab("scale", NETWORK, inventory(target, NETWORK, suites), **SMALL_APP) as fleet:
+    with lab("scale", NETWORK, inventory(target, NETWORK, suites), keep, **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.run(*fleet.command(name), timeout=PROVISIONING_SECONDS).ok()
         costs = [cost(fleet, f"scale-{number}") for number in range(TIMES)]
