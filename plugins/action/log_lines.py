@@ -53,4 +53,4 @@ class ActionModule(ActionBase):
 
 
 def told(result: Mapping[str, Any], host: str) -> list[str]:
-    return [show(Entry(**{**entry, "host": host})) for entry in result["entries"]]
+    return [show(Entry(**{**entry, "host": entry["host"] or host})) for entry in result["entries"]]

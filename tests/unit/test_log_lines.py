@@ -22,6 +22,9 @@ ACCESS = {
 }
 
 
+WANTED = {"name": "agent", "what": "lines", "level": "", "component": "", "host": ""}
+
+
 def journal(message, unit="agent@blue-1.service", **rest):
     return {"MESSAGE": message, "_SYSTEMD_UNIT": unit, "__REALTIME_TIMESTAMP": "1800000000123456", **rest}
 
@@ -66,9 +69,8 @@ def test_a_line_of_the_services_is_told_in_words():
         "request_id": "0f8fad5bd9cb469f",
     }
     entry = log_lines.from_journal(journal(json.dumps(said)), "agent")
-    assert entry == Entry(
-        1800000000.123456, "blue-1", "warning", "request route=/api/chat status=503", "0f8fad5bd9cb469f"
-    )
+    text = "request route=/api/chat status=503"
+    assert entry == Entry(1800000000.123456, "blue-1", "warning", text, "0f8fad5bd9cb469f", kind="agent")
 
 
 def test_an_own_apps_line_is_told_as_it_is_with_the_journals_level():
@@ -100,9 +102,9 @@ def test_what_systemd_says_of_a_unit_is_the_units():
     assert log_lines.from_journal(record, "agent").component == "blue-1"
 
 
-def test_a_request_at_the_edge_is_told_with_its_outcome():
+def test_a_request_at_the_edge_is_told_with_its_outcome_where_it_began():
     entry = log_lines.from_access(json.dumps(ACCESS))
-    assert (entry.at, entry.component, entry.level) == (NOW, "edge", "error")
+    assert (entry.at, entry.component, entry.level) == (NOW - 0.3456, "edge", "error")
     assert entry.text == "POST /api/chat 502 in 0.346 s, client 203.0.113.9"
 
 
@@ -159,7 +161,7 @@ def test_the_access_log_is_read_back_to_the_moment_over_its_rotation(tmp_path):
 
     (tmp_path / "access.log.1").write_text("".join(f"{line(number)}\n" for number in range(10)))
     (tmp_path / "access.log").write_text("".join(f"{line(number)}\n" for number in range(10, 20)))
-    wanted = {"access_log": str(tmp_path / "access.log"), "request_id": "", "lines": 100}
+    wanted = {**WANTED, "access_log": str(tmp_path / "access.log"), "request_id": "", "lines": 100}
     assert len(module.access(wanted, NOW + 6)) == 15
     assert [entry.request_id for entry in module.access({**wanted, "request_id": "request-0007"}, NOW)] == [
         "request-0007"
@@ -178,7 +180,7 @@ def test_the_journal_is_read_from_its_end_and_then_from_where_that_was(monkeypat
         return subprocess.CompletedProcess(command, 0, output, "")
 
     monkeypatch.setattr(module.subprocess, "run", journalctl)
-    wanted = {"name": "agent", "edge": False, "lines": 7, "request_id": "order-4711.a", "position": {}}
+    wanted = {**WANTED, "edge": False, "lines": 7, "request_id": "order-4711.a", "position": {}}
     entries, cursor = module.journal(wanted, NOW)
     assert ([entry.text for entry in entries], cursor) == (["first", "second"], "at-second")
     assert {"--reverse", "--lines=7", "--grep=order-4711[.]a"} <= set(asked[0])
