@@ -24,7 +24,7 @@ LAB := -i inventories/lab
 
 LANES ?= 2
 # The fleet tests look at what these give a host as well: their scenarios are soak's.
-SOAK_ROLES := backup balancer exporters postgres prometheus redis
+SOAK_ROLES := alertmanager backup balancer exporters grafana logs postgres prometheus redis routine
 ROLES := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))))
 
 .PHONY: help setup lint unit app-test coverage role roles lab-up lab-down demo fleet test soak bench docs lock collection clean
@@ -57,6 +57,7 @@ lint: setup app/.venv/.ready ## yamllint, ansible-lint (production), ruff, mypy
 	ansible-lint --offline
 
 unit: setup ## Unit tests of plugins, roles' specifications and templates
+	@tests/tools/apt-install prometheus
 	pytest -q -n $(LANES) tests/unit
 
 app-test: app/.venv/.ready ## The agent service's tests, on a real PostgreSQL and Redis
@@ -89,12 +90,12 @@ demo: setup ## Local hosts, provisioned, the agent service deployed, a conversat
 	@tests/tools/demo
 
 fleet: setup app/.venv/.ready ## Fleet tests against a lab of their own (left up: KEEP=1)
-	pytest -q --durations=20 tests/fleet -m "not soak" $(if $(ONLY),-k "$(ONLY)")
+	$(if $(ONLY),pytest tests/fleet -k "$(ONLY)",python tests/tools/lanes.py) -q --durations=20 -m "not soak"
 
 soak: setup app/.venv/.ready ## The whole matrix of scenarios, fleet tests and the service's tests; run before a release
 	$(if $(ONLY),,@$(MAKE) roles SOAK_ROLES=)
 	$(if $(ONLY),,@$(MAKE) coverage SOAK=1)
-	pytest -q --durations=20 tests/fleet $(if $(ONLY),-k "$(ONLY)")
+	$(if $(ONLY),pytest tests/fleet -k "$(ONLY)",python tests/tools/lanes.py) -q --durations=20
 
 test: lint unit app-test roles fleet ## All of it: the same that CI runs
 

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,8 @@ class ActionModule(ActionBase):
         }
 
     def _note(self, generation: int) -> Path:
-        """Where the process that renews the lease has its id."""
-        host = str(self._task.delegate_to or self._play_context.remote_addr or "edge").replace("/", "_")
-        return Path(tempfile.gettempdir()) / f"agentfleet-{os.getuid()}-{host}-{generation}.lease"
+        """Where the process that renews this playbook's lease has its id."""
+        return Path(tempfile.gettempdir()) / f"agentfleet-{os.getppid()}-{generation}.lease"
 
     def _lease(self) -> Result:
         holder = self._wanted["holder"] or who()
@@ -89,7 +89,9 @@ class ActionModule(ActionBase):
         generation = self._wanted["generation"]
         if generation:
             self._note(generation).unlink(missing_ok=True)
-            self._ask("release", generation=generation)
+            # One that is gone has no lease.
+            with suppress(director.NoDirector):
+                self._ask("release", generation=generation)
         return {"changed": False}
 
     def _overwrite(self) -> Result:

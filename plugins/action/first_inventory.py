@@ -127,6 +127,8 @@ class ActionModule(ActionBase):
         if not self._task.check_mode:
             # Once: whoever loses it and the vault has lost all backups.
             lines.append(f"The backups' key is {passwords['backup_key']}: keep a copy of it where the fleet is not")
+            place = f"https://{answers['domain']}/operations/"
+            lines.append(f"The status page is at {place} for {first.OPERATOR}, whose password is in the vault")
         return self._done(directory, answers, lines, later, made, {})
 
     def _change(self, directory: Path, given: dict[str, str], vault: files.Vault) -> dict[str, Any]:

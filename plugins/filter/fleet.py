@@ -40,8 +40,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.agentfleet.vm.plugins.module_utils.networks import crosses_public
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, ports, server_names
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, WORKER_OFFSET, ports, server_names
 from ansible_collections.agentfleet.vm.plugins.module_utils.specs import TRUE_WORDS
+
+PARTS = {"agent": "agents", "edge": "edge", "monitoring": "monitoring"}
 
 
 def fleet_address(name: str, hostvars: Mapping[str, Any]) -> str:
@@ -95,7 +97,7 @@ def socket_address(address: str, port: int) -> str:
 
 
 def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, instances: int) -> list[dict[str, str]]:
-    """Every instance that the slots of the hosts may have: its name for the balancer, and its address.
+    """Every instance that the slots of the hosts may have: its name for the balancer, its address, and its worker's.
 
     PORT and INSTANCES count for hosts that do not say otherwise themselves.
     """
@@ -106,7 +108,14 @@ def slot_servers(names: Iterable[str], hostvars: Mapping[str, Any], port: int, i
         address = fleet_address(name, hostvars)
         for slot in SLOTS:
             for server, listening in zip(server_names(name, slot, number), ports(slot, first, number), strict=True):
-                servers.append({"name": server, "address": socket_address(address, listening), "host": str(name)})
+                servers.append(
+                    {
+                        "name": server,
+                        "address": socket_address(address, listening),
+                        "worker": socket_address(address, listening + WORKER_OFFSET),
+                        "host": str(name),
+                    }
+                )
     return servers
 
 
@@ -130,6 +139,12 @@ def backup_host(groups: Mapping[str, Iterable[str]]) -> str:
         for name in groups.get(group, ()):
             return str(name)
     raise AnsibleFilterError("backup_host: the inventory has no host")
+
+
+def parts_of(name: str, groups: Mapping[str, Iterable[str]]) -> list[str]:
+    """What a host has of the fleet, as M(agentfleet.vm.agent_info) calls it."""
+    parts = [part for part, group in PARTS.items() if name in groups.get(group, ())]
+    return [*parts, "backup"] if name == backup_host(groups) else parts
 
 
 def backup_sources(names: Iterable[str], hostvars: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
@@ -167,6 +182,7 @@ class FilterModule:
             "fleet_requests": fleet_requests,
             "fleet_sockets": fleet_sockets,
             "balancer_figures": balancer_figures,
+            "parts_of": parts_of,
             "slot_servers": slot_servers,
             "socket_address": socket_address,
         }

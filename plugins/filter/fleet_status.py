@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: fleet_status
 short_description: Status of the fleet from what its hosts said of themselves
 description:
-  - Reads what M(agentfleet.vm.host_status) returned on each host, registered as C(__status_host).
+  - Reads what M(agentfleet.vm.agent_info) returned on each host, registered as C(__status_host).
 positional: hostvars, fleet
 options:
   _input:
@@ -39,7 +39,8 @@ _value:
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
+from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host
+from ansible_collections.agentfleet.vm.plugins.module_utils.status_table import table
 
 
 def fleet_status(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], fleet: str) -> dict[str, Any]:

@@ -98,6 +98,7 @@ PACKAGES = (
     *("nginx", "haproxy", "postgresql-15", "postgresql-17", "postgresql-client", "redis-server", "docker.io", "ufw"),
     *(
         "prometheus",
+        "prometheus-alertmanager",
         "prometheus-node-exporter",
         "certbot",
         "pgbackrest",
@@ -111,7 +112,13 @@ UNITS = {
     "edge": ("nginx.service", "haproxy.service", "agentfleet-director.service"),
     "postgres": ("postgresql@*.service",),
     "redis": ("redis-server.service",),
-    "monitoring": ("prometheus.service", "agentfleet-prometheus.socket"),
+    "monitoring": (
+        "prometheus.service",
+        "agentfleet-prometheus.socket",
+        "prometheus-alertmanager.service",
+        "agentfleet-logs-store.service",
+        "grafana-server.service",
+    ),
 }
 
 

@@ -26,7 +26,9 @@ MAIN = "group_vars/all/main.yml"
 VAULT = "group_vars/all/vault.yml"
 IGNORED = ".gitignore"
 PASSWORD = "credentials/vault_password"
-GENERATED = ("agent_api_key", "agent_database_password", "agent_redis_password", "backup_key")
+GENERATED = ("agent_api_key", "agent_database_password", "agent_redis_password", "backup_key", "grafana_admin_password")
+# Who logs in at /operations/ of the site.
+OPERATOR = "operator"
 # Where a certificate of one's own is looked for; git ignores it there.
 CERTIFICATE = {"tls_certificate_file": "credentials/site.crt", "tls_key_file": "credentials/site.key"}
 # What an own app has that may know nothing of this project; each is explained where it is written.
@@ -127,8 +129,10 @@ def render_hosts(answers: Given) -> str:
         for group in groups:
             lines += [f"    {group}:", "      hosts:", *(f"        {name}:" for name in names)]
     lines += [
-        "    # Prometheus, which the director asks while it watches a new release; without it memory and processor",
-        "    # time are not measured.",
+        "    # Prometheus and Alertmanager, which watch the fleet and tell people, and Grafana with its dashboards",
+        "    # (docs/monitoring.md). The director asks Prometheus while it watches a new release, whose memory and",
+        "    # processor time are not measured without. Every host sends its log lines there, too; without it each",
+        "    # keeps its own alone.",
         "    # monitoring:",
         "    #   hosts:",
         f"    #     {machines[-1].name}:",
@@ -207,7 +211,7 @@ agent_model_url: https://api.deepseek.com
 """
 
 
-def render_vault(passwords: Mapping[str, str], model_key: str) -> str:
+def render_vault(passwords: Mapping[str, Any], model_key: str) -> str:
     lines = [f"{name}: {json.dumps(value)}" for name, value in passwords.items()]
     return "\n".join(
         [
@@ -221,9 +225,9 @@ def render_vault(passwords: Mapping[str, str], model_key: str) -> str:
     )
 
 
-def passwords(random: Callable[[], str]) -> dict[str, str]:
+def passwords(random: Callable[[], str]) -> dict[str, Any]:
     """A password for each secret that is this fleet's own."""
-    return {name: _password(random) for name in GENERATED}
+    return {**{name: _password(random) for name in GENERATED}, "edge_operators": {OPERATOR: _password(random)}}
 
 
 def _password(random: Callable[[], str]) -> str:

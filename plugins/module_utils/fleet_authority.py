@@ -155,7 +155,7 @@ class Authority:
             (made / "request").write_text(asked)
             (made / "extensions").write_text(
                 f"subjectAltName = {alternative_names(names)}\nbasicConstraints = critical, CA:FALSE\n"
-                "keyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth\n"
+                "keyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth, clientAuth\n"
                 "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n"
             )
             return openssl(

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.findings import Finding
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import GREEN_OFFSET, WORKER_OFFSET
 
 SUPPORTED = {"debian": ("12", "13")}
 PYTHON_MINIMUM = (3, 11)
 CLOCK_TOLERANCE = 300
-GREEN_OFFSET = 50
 # What `systemctl stop` ends a listener by.
 UNITS = (".service", ".socket")
 # Tells the report's lines from whatever a login or sudo prints.
@@ -135,6 +135,16 @@ class Report:
     services: Mapping[str, Held] = field(default_factory=dict)
 
 
+# What shows figures on the hosts of a monitored fleet, by group, and its usual port.
+EXPORTERS = (
+    ("all", "node", 9100),
+    ("edge", "nginx", 9113),
+    ("redis", "redis", 9121),
+    ("postgres", "postgres", 9187),
+    ("monitoring", "blackbox", 9115),
+)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A port that a host's groups need, for what, by which variable it is moved, and who may hold it already."""
@@ -202,15 +212,19 @@ def claims(groups: Collection[str], values: Mapping[str, Any], monitored: bool =
     """The ports of a host in these groups, of a fleet that is MONITORED or not."""
     name = str(values.get("agent_name", "agent"))
     wanted = []
-    if monitored:
-        port, node = number(values, "exporters_node_port", 9100), "prometheus-node-exporter"
-        # The kernel keeps 15 letters of a process's name.
-        wanted.append(Claim(port, "the node exporter", "exporters_node_port", (node[:15],), (f"{node}.service",)))
+    for group, exporter, default in EXPORTERS if monitored else ():
+        if group in (*groups, "all"):
+            port, program = number(values, f"exporters_{exporter}_port", default), f"prometheus-{exporter}-exporter"
+            # The kernel keeps 15 letters of a process's name.
+            holder = ((program[:15],), (f"{program}.service",))
+            wanted.append(Claim(port, f"the {exporter} exporter", f"exporters_{exporter}_port", *holder))
     if "edge" in groups:
         wanted += [Claim(port, "Nginx", "", ("nginx",), ("nginx.service",)) for port in (80, 443)]
         for variable, default in (("balancer_port", 8080), ("balancer_metrics_port", 8405)):
             port = number(values, variable, default)
             wanted.append(Claim(port, "HAProxy", variable, ("haproxy",), ("haproxy.service",)))
+        port = number(values, "edge_metrics_port", 8406)
+        wanted.append(Claim(port, "Nginx", "edge_metrics_port", ("nginx",), ("nginx.service",)))
     if "postgres" in groups:
         port = number(values, "postgres_port", 5432)
         wanted.append(Claim(port, "PostgreSQL", "postgres_port", ("postgres",), ("postgresql@",)))
@@ -224,10 +238,19 @@ def claims(groups: Collection[str], values: Mapping[str, Any], monitored: bool =
                 port = first + offset + instance
                 purpose = f"{name}@{slot}-{instance + 1}.service"
                 wanted.append(Claim(port, purpose, "agent_port", (), (f"{name}@", f"container:{name}-{slot}-")))
+                worker = (f"{name}-worker@", f"container:{name}-worker-{slot}-")
+                wanted.append(Claim(port + WORKER_OFFSET, f"the worker of {purpose}", "agent_port", (), worker))
     if "monitoring" in groups:
         port = number(values, "prometheus_port", 9090)
         units = ("prometheus.service", "agentfleet-prometheus.")
         wanted.append(Claim(port, "Prometheus", "prometheus_port", ("prometheus",), units))
+        port, program = number(values, "alertmanager_port", 9093), "prometheus-alertmanager"
+        wanted.append(Claim(port, "Alertmanager", "alertmanager_port", (program[:15],), (f"{program}.service",)))
+        port = number(values, "logs_port", 6514)
+        wanted.append(Claim(port, "the log of all hosts", "logs_port", (), ("agentfleet-logs-store.service",)))
+    if "monitoring" in groups and values.get("grafana_repository", "its own"):
+        port = number(values, "grafana_port", 3000)
+        wanted.append(Claim(port, "Grafana", "grafana_port", ("grafana",), ("grafana-server.service",)))
     return wanted
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import compileall
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import shutil
 import signal
-import ssl
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +21,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ansible_collections.agentfleet.vm.plugins.module_utils import disk, observation, runtimes, systemd
+from ansible_collections.agentfleet.vm.plugins.module_utils import disk, host_facts, observation, runtimes, systemd
 from ansible_collections.agentfleet.vm.plugins.module_utils.advice import GRACE_SECONDS, Said, advise
 from ansible_collections.agentfleet.vm.plugins.module_utils.artifact import unpack
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.store import removable
 from ansible_collections.agentfleet.vm.plugins.module_utils.identity import redact
-from ansible_collections.agentfleet.vm.plugins.module_utils.observation import Wanted
+from ansible_collections.agentfleet.vm.plugins.module_utils.observation import GENERATION, Wanted
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
     SLOTS,
+    WORKER_OFFSET,
     Service,
     instance_names,
     ports,
@@ -38,9 +37,8 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.venvs import same_interpreter
 
-# Installed by role agent; the generation is the newest lease's that wrote on this host.
+# Installed by role agent.
 SLOT_COMMAND = "/usr/local/lib/agentfleet/agentfleet-slot"
-GENERATION = Path("/var/lib/agentfleet/generation")
 JOURNAL_LINES = 20
 READY = "/ready"
 # A start may fail once for want of something that is itself starting; a third time it is the release.
@@ -118,11 +116,13 @@ def write_slot(service: Service, slot: str, wanted: Wanted, port: int, python: s
     variables = {**wanted.environment, "AGENT_RELEASE": wanted.release, "AGENT_SLOT": slot}
     disk.write(directory / "environment", render_environment(variables).encode(), 0o600)
     write_credentials(service, slot, wanted)
-    for stale in directory.glob(f"{slot}-*.env"):
+    for stale in (*directory.glob(f"{slot}-*.env"), *directory.glob(f"worker-{slot}-*.env")):
         stale.unlink()
     names = instance_names(slot, wanted.instances)
     for name, number in zip(names, ports(slot, port, wanted.instances), strict=True):
         disk.write(directory / f"{name}.env", render_environment({"PORT": str(number)}).encode(), 0o600)
+        shown = {"AGENT_WORKER_METRICS_PORT": str(number + WORKER_OFFSET)}
+        disk.write(directory / f"worker-{name}.env", render_environment(shown).encode(), 0o600)
         disk.link(directory.parent / name, slot)
     for kind, runtime in runtimes.all_runtimes(service).items():
         if kind != wanted.runtime:
@@ -318,27 +318,6 @@ def check_generation(generation: int) -> None:
         disk.write(GENERATION, f"{generation}\n".encode(), 0o644)
 
 
-def ask_ready(address: str, port: int, authority: str = "") -> tuple[int, str]:
-    """Status and beginning of the answer; status 0 when there was none.
-
-    With an AUTHORITY, a file, the instance has to show that it is this host.
-    """
-    host = address.strip("[]")
-    if authority:
-        verifying = ssl.create_default_context(cafile=authority)
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=5, context=verifying)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=5)
-    try:
-        connection.request("GET", READY)
-        answer = connection.getresponse()
-        return answer.status, answer.read(500).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error)
-    finally:
-        connection.close()
-
-
 def gave_up(units: dict[str, dict[str, str]], restarts_before: dict[str, int]) -> str:
     """The unit that will not become ready however long one waits, with the reason."""
     for name, unit in units.items():
@@ -382,7 +361,7 @@ def start(
     contradicts_since = 0.0
     while True:
         for name, number in list(waiting.items()):
-            status, text = ask_ready(address, number, authority)
+            status, text = host_facts.ask(address, number, READY, 5, authority)
             if status == HTTPStatus.OK:
                 del waiting[name]
             else:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
 )
 
 LISTENING = "0A"
+# Of the newest lease that wrote on this host.
+GENERATION = Path("/var/lib/agentfleet/generation")
 
 
 @dataclass(frozen=True)
@@ -165,12 +167,11 @@ def installed_releases(service: Service) -> list[str]:
     return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
 
-def unit_states(service: Service) -> dict[str, dict[str, str]]:
-    """Loaded units of the service's slots, by instance (blue-1 …)."""
-    shown = systemd.show(
-        [service.slot_pattern(slot) for slot in SLOTS], "ActiveState", "SubState", "NRestarts", "MainPID", "Result"
-    )
-    return {unit.split("@", 1)[1].removesuffix(".service"): state for unit, state in shown.items()}
+def unit_states(service: Service, unit: Callable[[str], str] | None = None) -> dict[str, dict[str, str]]:
+    """Loaded units of the service's slots, by instance (blue-1 …); UNIT names others than those that serve."""
+    patterns = [(unit or service.unit)(f"{slot}-*") for slot in SLOTS]
+    shown = systemd.show(patterns, "ActiveState", "SubState", "NRestarts", "MainPID", "Result")
+    return {name.split("@", 1)[1].removesuffix(".service"): state for name, state in shown.items()}
 
 
 def enabled(service: Service, instance: str) -> bool:

@@ -1,20 +1,26 @@
-"""The fleet's status: one document and one table, from what each host said of itself. Pure."""
+"""The fleet's status as one document, from what each host said of itself or an edge knows of it. Pure."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import backup_view as backups
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, place_of
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, host_and_slot, place_of
 
 # In this order in the table and the document; other groups are the user's own.
 GROUPS = ("edge", "agents", "postgres", "redis", "monitoring", "backup")
 CERTIFICATE_MINIMUM_DAYS = 7
 DISK_MINIMUM_PERCENT = 10
 HISTORY_LINES = 5
+# Below so many requests a few failures say nothing of the service.
+MINIMUM_SAMPLE = 20
+DEGRADED_ERROR_RATE = 0.05
+# Who was asked.
+HOSTS, EDGE = "hosts", "edge"
 
 Seen = Mapping[str, Any]
 
@@ -53,6 +59,11 @@ class Traffic:
 
     slots: Mapping[str, Sequence[Seen]] = field(default_factory=dict)
     known: bool = False
+
+    @cached_property
+    def total(self) -> int:
+        """The weight of all that counts."""
+        return sum(self.serving(*host_and_slot(place)) for place in self.slots)
 
     def weight(self, host: str, slot: str) -> int | None:
         if not self.known:
@@ -95,12 +106,14 @@ def shares(hosts: Sequence[Host], traffic: Traffic) -> dict[str, float] | None:
     """The part of the traffic that each release answers, or None where it is not known."""
     if not traffic.known:
         return None
+    placed = told(hosts, "placed") or {}
     answered: dict[str, int] = {}
     for host in hosts:
         for slot in SLOTS:
             weight = traffic.serving(host.name, slot)
             if weight:
-                release = release_of(host, slot) or "unknown"
+                # Of a host that is silent the director knows what it put there.
+                release = release_of(host, slot) or placed.get(f"{host.name}-{slot}") or "unknown"
                 answered[release] = answered.get(release, 0) + weight
     total = sum(answered.values())
     return {release: round(weight / total, 4) for release, weight in sorted(answered.items())}
@@ -114,7 +127,10 @@ def current_release(hosts: Sequence[Host], answered: Mapping[str, float] | None)
     return next(iter(answered)) if answered and len(answered) == 1 else None
 
 
-def slots_of(host: Host, traffic: Traffic) -> dict[str, dict[str, Any]] | None:
+FIGURES = ("requests", "error_rate", "p95_seconds")
+
+
+def slots_of(host: Host, traffic: Traffic, figures: Seen) -> dict[str, dict[str, Any]] | None:
     seen = host.seen.get("slots")
     if seen is None:
         return None
@@ -127,39 +143,103 @@ def slots_of(host: Host, traffic: Traffic) -> dict[str, dict[str, Any]] | None:
             "release": release_of(host, slot),
             "state": state,
             "weight": traffic.weight(host.name, slot),
+            **slot_numbers(host, slot, traffic, figures),
         }
     return slots
 
 
-def compose(fleet: str, hosts: Sequence[Host]) -> dict[str, Any]:
+def slot_numbers(host: Host, slot: str, traffic: Traffic, figures: Seen) -> dict[str, Any]:
+    """How a slot of a host does: instances that answer, its part of the traffic, what users got of it."""
+    servers = traffic.slots.get(f"{host.name}-{slot}", ())
+    total = traffic.total
+    numbers = (figures.get("slots") or {}).get(f"{host.name}-{slot}") or {}
+    return {
+        "instances": len(servers) if traffic.known else None,
+        "answering": sum(is_up(server) for server in servers) if traffic.known else None,
+        "share": round(traffic.serving(host.name, slot) / total, 4) if total else 0.0 if traffic.known else None,
+        **{name: numbers.get(name) for name in FIGURES},
+    }
+
+
+def compose(fleet: str, hosts: Sequence[Host], made_at: float | None = None, made_from: str = HOSTS) -> dict[str, Any]:
     """The document. Null stands for what is not known."""
     traffic = traffic_of(hosts)
     answered = shares(hosts, traffic)
+    current = current_release(hosts, answered)
     days = [int(host.seen["certificate_days"]) for host in hosts if host.seen.get("certificate_days") is not None]
     kept = told(hosts, "backup") or {}
+    figures = told(hosts, "figures") or {}
     certificates = [host.seen["certificate"] for host in hosts if host.seen.get("certificate")]
     return {
         "fleet": fleet,
-        "release": current_release(hosts, answered),
+        "state": state_of(hosts, traffic, figures),
+        "made_at": stamp(time.time() if made_at is None else made_at),
+        "made_from": made_from,
+        "release": current,
         "traffic": answered,
+        "figures": {name: figures.get(name) for name in ("seconds", *FIGURES)} if figures else None,
         "hosts": [
             {
                 "name": host.name,
                 "groups": list(host.groups),
-                "reachable": not host.unreachable,
+                "reachable": reachable(host),
                 "os": host.seen.get("os"),
-                "slots": slots_of(host, traffic),
+                "slots": slots_of(host, traffic, figures),
                 "disk_free_percent": host.seen.get("disk_free_percent"),
+                "drift": drift_of(host, hosts, current),
+                "attention": list(problems_of(host, traffic)),
             }
             for host in hosts
         ],
         "lease": told(hosts, "lease"),
         "rollout": told(hosts, "rollout"),
+        "history": list((told(hosts, "history") or [])[-HISTORY_LINES:]),
         "certificate_days": min(days, default=None),
         "certificate": min(certificates, key=lambda certificate: int(certificate["days"]), default=None),
         "last_backup_hours": backups.oldest_hours(kept),
         "backups": backups.document(kept),
+        "alerts": next((host.seen["alerts"] for host in hosts if host.seen.get("alerts") is not None), None),
     }
+
+
+def stamp(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def reachable(host: Host) -> bool | None:
+    """An edge alone cannot tell of every host."""
+    if host.unreachable:
+        return False
+    return True if host.seen or host.failed else None
+
+
+def state_of(hosts: Sequence[Host], traffic: Traffic, figures: Seen) -> str | None:
+    """What users have of it, in a word: up, degraded, down or maintenance."""
+    if any(host.seen.get("maintenance") for host in hosts):
+        return "maintenance"
+    if not traffic.known:
+        return None
+    places = [host_and_slot(place) for place in traffic.slots]
+    if not any(traffic.serving(*place) for place in places):
+        return "down"
+    many = int(figures.get("requests") or 0) >= MINIMUM_SAMPLE
+    failing = many and float(figures.get("error_rate") or 0) >= DEGRADED_ERROR_RATE
+    return "degraded" if failing or any(traffic.down(*place) for place in places) else "up"
+
+
+def drift_of(host: Host, hosts: Sequence[Host], current: str | None) -> list[str] | None:
+    """What on a host is not as the fleet left it; null where nobody looked."""
+    seen = host.seen.get("drift")
+    if seen is None:
+        return None
+    found = [str(line) for line in seen]
+    held = {release_of(host, slot) for slot in SLOTS}
+    if current and current not in held and host.seen.get("slots"):
+        found.append(f"it lacks the current release {current}; site.yml brings it")
+    newest, wrote = told(hosts, "generation"), host.seen.get("host_generation")
+    if newest is not None and wrote is not None and int(wrote) > int(newest):
+        found.append(f"lease {wrote} wrote here, and the edge knows of {newest} at most: was the edge restored?")
+    return found
 
 
 def told(hosts: Sequence[Host], name: str) -> Any:
@@ -168,10 +248,15 @@ def told(hosts: Sequence[Host], name: str) -> Any:
 
 
 def problems(hosts: Sequence[Host]) -> dict[str, str]:
-    """What needs attention, by the host that has it."""
+    """What makes the status a failure, by the host that has it.
+
+    A host that cannot be reached is a row like any other, unless it is the one that knows where the traffic goes.
+    """
     traffic = traffic_of(hosts)
     found = {}
     for host in hosts:
+        if host.unreachable and (traffic.known or "edge" not in host.groups):
+            continue
         told = list(problems_of(host, traffic))
         if told:
             found[host.name] = "; ".join(told)
@@ -196,84 +281,3 @@ def problems_of(host: Host, traffic: Traffic) -> Iterable[str]:
     yield from backups.problems(host.seen.get("backup") or {})
     if disk is not None and disk < DISK_MINIMUM_PERCENT:
         yield f"{disk} % of a disk is free; see: df -h"
-
-
-HEADINGS = ("host", "groups", "os", "slot", "release", "state", "traffic", "disk free", "certificate")
-
-
-def table(fleet: str, hosts: Sequence[Host]) -> list[str]:
-    """The same for people."""
-    document = compose(fleet, hosts)
-    traffic = traffic_of(hosts)
-    total = sum(traffic.serving(host.name, slot) for host in hosts for slot in SLOTS)
-    rows: list[tuple[str, ...]] = [HEADINGS]
-    for host in hosts:
-        rows += host_rows(host, slots_of(host, traffic), traffic, total)
-    kept = backups.lines(told(hosts, "backup") or {})
-    history = history_lines(told(hosts, "history") or [])
-    return [headline(document), *under_way(document), *kept, "", *aligned(rows), *history]
-
-
-def under_way(document: Seen) -> Iterable[str]:
-    lease, rollout = document["lease"], document["rollout"]
-    if lease:
-        yield f"lease  {lease['holder']}, {lease['work']}, {lease['ends_in']} s left unless renewed"
-    if rollout:
-        share = percent(rollout["share"])
-        what = f"{rollout['kind']} of {rollout['release']}"
-        yield f"under way  {what}: {rollout['phase']}, stage {rollout['stage']}, {share}"
-
-
-def history_lines(history: Sequence[Seen]) -> list[str]:
-    """The last deploys and rollbacks."""
-    if not history:
-        return []
-    rows: list[tuple[str, ...]] = [("when (UTC)", "what", "outcome", "release", "strategy", "seconds", "by")]
-    for entry in history[-HISTORY_LINES:]:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(float(entry["began_at"])))
-        seconds = f"{float(entry['seconds']):.0f}"
-        row = (when, entry["kind"], entry["outcome"], entry["release"], entry["strategy"], seconds, entry["by"])
-        rows.append(tuple(str(word) for word in row))
-    lines = aligned(rows)
-    reason = str(history[-1].get("reason") or "") if history[-1]["outcome"] != "promoted" else ""
-    return ["", *lines, *([f"  why: {reason}"] if reason else [])]
-
-
-def headline(document: Seen) -> str:
-    answered = document["traffic"]
-    if answered is None:
-        serving = "traffic not known"
-    elif not answered:
-        serving = "no traffic"
-    else:
-        serving = "traffic " + ", ".join(f"{percent(share)} {release}" for release, share in answered.items())
-    return f"fleet {document['fleet']}   release {document['release'] or 'none yet'}   {serving}"
-
-
-def host_rows(host: Host, slots: Mapping[str, Seen] | None, traffic: Traffic, total: int) -> list[tuple[str, ...]]:
-    if host.unreachable or host.failed:
-        state = "unreachable" if host.unreachable else "not observed"
-        return [(host.name, ",".join(host.groups), "", "", "", state, "", "", "")]
-    disk, days = host.seen.get("disk_free_percent"), host.seen.get("certificate_days")
-    issuer = (host.seen.get("certificate") or {}).get("issuer")
-    begin = (host.name, ",".join(host.groups), str(host.seen.get("os") or ""))
-    by = f" ({issuer})" if issuer else ""
-    end = ("" if disk is None else f"{disk} %", "" if days is None else f"{days} days{by}")
-    if slots is None:
-        return [(*begin, "", "", "", "", *end)]
-    rows: list[tuple[str, ...]] = []
-    for slot, known in slots.items():
-        share = percent(traffic.serving(host.name, slot) / total) if total else "0 %" if traffic.known else "?"
-        row = (slot, known["release"] or "", known["state"], share)
-        rows.append((*begin, *row, *end) if not rows else ("", "", "", *row, "", ""))
-    return rows
-
-
-def percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    used = [column for column, width in enumerate(widths) if any(row[column] for row in rows[1:])]
-    return ["  ".join(row[column].ljust(widths[column]) for column in used).rstrip() for row in rows]

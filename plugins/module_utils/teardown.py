@@ -36,6 +36,9 @@ OWN_UNITS = (
 OWN_FILES = (
     "/etc/systemd/system/multi-user.target.wants/{}@*.service",
     *(f"{SITES}/{{}}.conf", "/var/www/maintenance/{}", f"{FIGURES}/{{}}.yml"),
+    *(f"{SITES}/{{}}.operators", "/etc/agentfleet/status/{}.json", "/var/www/status/{}"),
+    "/etc/agentfleet/routine/{}.json",
+    f"{FIGURES}-sites/{{}}.pem",
     *("/etc/systemd/system/agentfleet-certificate-{}.timer", "/etc/systemd/system/agentfleet-certificate-{}.service"),
     *("/etc/agentfleet/tls/{}.crt", "/etc/agentfleet/tls/{}.key", f"{ORDERS}/{{}}.json"),
     *(f"{STATE}/certbot/*/{{}}", f"{STATE}/certbot/renewal/{{}}.conf", f"{STATE}/certbot/{{}}.json", f"{STATE}/{{}}"),
@@ -49,31 +52,46 @@ OWN_FILES = (
 OWN_EMPTY = (*(f"/etc/systemd/system/{{}}{kind}@*.service.d" for kind in KINDS), "/opt/{}")
 
 DROP_IN = "/etc/systemd/system/{}.service.d/agentfleet.conf"
+# What shows figures and what tells of them: Debian's units, each with a drop-in of ours.
+WATCHING = (
+    *("prometheus", "prometheus-alertmanager"),
+    *(f"prometheus-{what}-exporter" for what in ("node", "nginx", "redis", "postgres", "blackbox")),
+)
 # Of the fleet: with the last service. A unit that is not ours alone only where our part of its configuration is.
 FLEET_UNITS = {
     "agentfleet-prometheus.socket": "/etc/systemd/system/agentfleet-prometheus.socket",
     "agentfleet-prometheus.service": "/etc/systemd/system/agentfleet-prometheus.service",
-    "prometheus.service": DROP_IN.format("prometheus"),
-    "prometheus-node-exporter.service": DROP_IN.format("prometheus-node-exporter"),
+    **{f"{name}.service": DROP_IN.format(name) for name in WATCHING},
+    "grafana-server.service": DROP_IN.format("grafana-server"),
     "agentfleet-director.service": "/etc/systemd/system/agentfleet-director.service",
     **{
         f"agentfleet-{unit}": f"/etc/systemd/system/agentfleet-{unit}"
-        for name in ("backup", "drill", "backup-watch")
+        for unit in ("logs.service", "logs-store.service", "logs-tidy.timer", "logs-tidy.service")
+    },
+    **{
+        f"agentfleet-{unit}": f"/etc/systemd/system/agentfleet-{unit}"
+        for name in ("backup", "drill", "backup-watch", "status", "routine")
         for unit in (f"{name}.timer", f"{name}.service")
     },
     "haproxy.service": DROP_IN.format("haproxy"),
 }
 FLEET_FILES = (
-    *(FIGURES, "/etc/prometheus/agentfleet.yml", DROP_IN.format("prometheus")),
+    *(FIGURES, "/etc/prometheus/agentfleet.yml", f"{FIGURES}-*"),
+    *(DROP_IN.format(name) for name in WATCHING),
     *("/etc/systemd/system/agentfleet-prometheus.socket", "/etc/systemd/system/agentfleet-prometheus.service"),
-    *(DROP_IN.format("prometheus-node-exporter"), DROP_IN.format("haproxy")),
+    DROP_IN.format("haproxy"),
+    *(DROP_IN.format("grafana-server"), "/etc/grafana/agentfleet", "/etc/grafana/agentfleet.*"),
     "/etc/systemd/system/agentfleet-director.service",
     *("/etc/haproxy/errors/problem-*.http", "/etc/haproxy/agentfleet-route-key", "/var/lib/haproxy/server-state*"),
     "/var/lib/haproxy/agentfleet",
     *("/usr/local/bin/agentfleet-director", BALANCER, SITES),
     *("/etc/systemd/system/agentfleet-backup*", "/etc/systemd/system/agentfleet-drill.*"),
+    *("/etc/systemd/system/agentfleet-status.*", "/etc/systemd/system/agentfleet-routine.*"),
     *("/usr/local/bin/agentfleet-backup", "/etc/sudoers.d/agentfleet-backup", "/var/lib/agentfleet-backup"),
-    "/var/lib/prometheus/node-exporter/agentfleet_backup.prom",
+    *("/etc/systemd/system/agentfleet-logs*", "/var/lib/private/agentfleet-logs*", "/var/lib/agentfleet-logs*"),
+    *(f"/var/lib/prometheus/node-exporter/agentfleet_{what}.prom" for what in ("backup", "director", "routine")),
+    # When systemd's own records say that a timer went off last.
+    "/var/lib/systemd/timers/stamp-agentfleet-*.timer",
     "/etc/postgresql-common/createcluster.d/agentfleet-backup.conf",
     *("/etc/systemd/journald.conf.d/10-agentfleet.conf", "/etc/systemd/timesyncd.conf.d/10-agentfleet.conf"),
     *("/etc/sysctl.d/60-agentfleet.conf", "/etc/sysctl.d/60-agentfleet-redis.conf"),
@@ -104,11 +122,13 @@ LAST_FILES = (
     *("/etc/agentfleet", "/run/agentfleet", STATE),
 )
 FLEET_EMPTY = (
-    *(f"/etc/systemd/system/{unit}.service.d" for unit in ("haproxy", "prometheus", "prometheus-node-exporter")),
+    *(f"/etc/systemd/system/{unit}.service.d" for unit in ("haproxy", *WATCHING)),
+    "/etc/systemd/system/grafana-server.service.d",
     *(
         "/etc/systemd/system/redis-server.service.d",
         "/etc/systemd/system/postgresql@.service.d",
         "/var/www/maintenance",
+        "/var/www/status",
     ),
     *("/var/www/acme/.well-known/acme-challenge", "/var/www/acme/.well-known", "/var/www/acme"),
 )

@@ -19,12 +19,12 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.specs import (
 
 # Which roles site.yml gives the hosts of a group; a unit test compares this with the playbook.
 ROLES_OF_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "all": ("base", "firewall", "exporters", "backup"),
+    "all": ("base", "firewall", "exporters", "routine", "logs", "backup"),
     "edge": ("tls", "balancer", "edge"),
     "postgres": ("postgres",),
     "redis": ("redis",),
     "agents": ("agent",),
-    "monitoring": ("prometheus",),
+    "monitoring": ("prometheus", "alertmanager", "grafana"),
     "backup": (),
 }
 # Required all the same, so that nobody gets an offline model without having said so.

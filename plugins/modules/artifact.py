@@ -83,16 +83,16 @@ release:
   type: dict
   returned: success
   contains:
-    id: {description: "<label, else version>-<digest of the content>", type: str}
-    version: {description: Version of the app, type: str}
-    lock: {description: Digest of the dependencies, type: str}
-    sha256: {description: Digest of the artifact, type: str}
-    bytes: {description: Size of the artifact, type: int}
-    schema: {description: "Its migrations, and the one that they leave the database in need of", type: dict}
-    proof: {description: "What the file of O(proof) says", type: dict}
-    commit: {description: Git commit it was built from, type: str}
-    python: {description: "The Python it wants, by its pyproject.toml", type: str}
-    built_by: {description: Who built it and where, type: str}
+    id: {description: "The label, else the version, and a digest of the content.", type: str}
+    version: {description: Version of the app., type: str}
+    lock: {description: Digest of the dependencies., type: str}
+    sha256: {description: Digest of the artifact., type: str}
+    bytes: {description: Size of the artifact., type: int}
+    schema: {description: "Its migrations, and the one that they leave the database in need of.", type: dict}
+    proof: {description: "What the file of O(proof) says.", type: dict}
+    commit: {description: Git commit it was built from., type: str}
+    python: {description: "The Python it wants, by its pyproject.toml.", type: str}
+    built_by: {description: Who built it and where., type: str}
 path:
   description: The artifact; empty where there is none.
   type: str

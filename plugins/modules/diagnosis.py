@@ -68,7 +68,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import shlex
 import signal
 import socket
@@ -83,13 +82,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.agentfleet.vm.plugins.module_utils import (
     backup_view,
     diagnosis,
-    haproxy,
+    edge_view,
+    host_facts,
     host_view,
     observation,
     systemd,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.diagnosis import Section
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service, parse_environment
+from ansible_collections.agentfleet.vm.plugins.module_utils.slots import SLOTS, Service
 from ansible_collections.agentfleet.vm.plugins.module_utils.status import is_up
 
 ARGUMENTS: dict[str, Any] = {
@@ -103,8 +103,6 @@ ARGUMENTS: dict[str, Any] = {
 }
 # The end of a text is what happened last.
 LONGEST = 200_000
-# File systems that are no disk.
-NO_DISK = ("tmpfs", "devtmpfs", "proc", "sysfs", "cgroup", "ramfs", "squashfs", "efivarfs", "autofs", "mqueue")
 KILLED = "killed by the OOM killer|Out of memory: Killed process"
 
 
@@ -141,19 +139,6 @@ def section(wanted: Section, seconds: float) -> dict[str, str]:
     return {"name": wanted.name, "title": wanted.title, "text": text}
 
 
-def ask(address: str, port: int, path: str, seconds: float) -> tuple[int, str]:
-    """Status of an answer and its beginning; 0 and why where there was none."""
-    connection = http.client.HTTPConnection(address.strip("[]"), port, timeout=seconds)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, " ".join(answer.read(300).decode(errors="replace").split())
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error) or type(error).__name__
-    finally:
-        connection.close()
-
-
 def ask_site(name: str, certificate: str, seconds: float) -> dict[str, Any]:
     """What a user gets from this edge, by its own certificate or one of an authority."""
     context = ssl.create_default_context()
@@ -188,78 +173,23 @@ def own_addresses() -> list[str]:
     return []
 
 
-def disks() -> list[dict[str, Any]]:
-    """Each file system once, where it is mounted first."""
-    found: dict[int, dict[str, Any]] = {}
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _device, path, kind = line.split(" ")[:3]
-        if kind.startswith(NO_DISK) or not os.path.isdir(path) or path.startswith(("/proc", "/sys", "/dev", "/run")):
-            continue
-        with contextlib.suppress(OSError):
-            known, number = os.statvfs(path), os.stat(path).st_dev
-            if known.f_blocks and number not in found:
-                used, files = known.f_blocks - known.f_bfree, known.f_files
-                found[number] = {
-                    "path": path,
-                    "used": round(100 * used / max(used + known.f_bavail, 1)),
-                    "inodes": round(100 * (files - known.f_ffree) / files) if files else None,
-                }
-    return list(found.values())
-
-
-def memory() -> dict[str, Any]:
-    kilobytes = {
-        name: int(value.split()[0])
-        for name, _colon, value in (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    }
-    pressure = Path("/proc/pressure/memory")
-    some = re.search(r"^some .*avg300=([0-9.]+)", pressure.read_text() if pressure.exists() else "", re.MULTILINE)
-    return {
-        "memory_free_percent": 100 * kilobytes["MemAvailable"] // max(kilobytes["MemTotal"], 1),
-        "memory_pressure": float(some[1]) if some else None,
-    }
-
-
-def clock() -> bool | None:
-    """Whether it is synchronized; a container has its host's."""
-    if subprocess.run(["systemd-detect-virt", "--container", "--quiet"], check=False).returncode == 0:
-        return None
-    shown = systemd.run("timedatectl", "show", "--property=NTPSynchronized", "--value").decode().strip()
-    return shown == "yes"
-
-
-def failed_units() -> list[str]:
-    shown = systemd.systemctl("list-units", "--failed", "--plain", "--no-legend", "--no-pager", "--full")
-    return [line.split()[0] for line in shown.splitlines() if line.strip()]
-
-
 def killed(seconds: float) -> list[str]:
     words = ("journalctl", "--no-pager", "--quiet", "--output=cat", "--since=-24h", f"--grep={KILLED}")
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=seconds)
     return done.stdout.splitlines()[-5:]
 
 
-def instances(service: Service) -> list[tuple[str, int]]:
-    """Units of slots that run, and the port of each."""
-    found = []
-    for name, unit in sorted(observation.unit_states(service).items()):
-        slot = name.partition("-")[0]
-        file = service.slot(slot) / f"{name}.env"
-        if unit.get("ActiveState") in ("active", "activating") and slot in SLOTS and file.exists():
-            port = parse_environment(file.read_text()).get("PORT", "")
-            if port.isdigit():
-                found.append((service.unit(name), int(port)))
-    return found
-
-
 def of_agent(wanted: Mapping[str, Any]) -> dict[str, Any]:
     service = Service(wanted["name"], Path("/opt") / wanted["name"])
     units = observation.unit_states(service)
     probes = []
-    for unit, port in instances(service):
+    for instance, port in host_facts.instances(service):
         for path in ("/health", "/ready"):
-            status, text = ask(wanted["address"], port, path, wanted["seconds"])
-            probes.append({"unit": unit, "port": port, "path": path, "status": status, "said": text})
+            status, text = host_facts.ask(
+                wanted["address"], port, path, wanted["seconds"], host_facts.authority_of(service)
+            )
+            probe = {"unit": service.unit(instance), "port": port, "path": path, "status": status}
+            probes.append({**probe, "said": " ".join(text.split())[:300]})
     return {
         "slots": {slot: observation.observe_slot(service, slot, None, False, units) for slot in SLOTS},
         "restarts": {service.unit(name): int(unit.get("NRestarts") or 0) for name, unit in units.items()},
@@ -268,10 +198,11 @@ def of_agent(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_edge(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    seen = host_view.observe({**wanted, "agent": False, "edge": True, "backup": False, "socket": haproxy.SOCKET})
+    seen, problems = edge_view.observe(wanted["name"], Path(wanted["certificate"]))
     servers = (seen["traffic"] or {}).values()
     found = {
-        **{name: seen[name] for name in ("release", "lease", "rollout", "history", "certificate", "problems")},
+        **{name: seen[name] for name in ("release", "lease", "rollout", "history", "certificate")},
+        "problems": problems,
         "edge": True,
         "servers": list(servers),
         "servers_down": [server for server in servers if server["weight"] and not is_up(server)],
@@ -287,10 +218,10 @@ def gather(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The facts; what cannot be known is null, with why."""
     facts: dict[str, Any] = {"unknown": []}
     looks: dict[str, Callable[[], dict[str, Any]]] = {
-        "disks": lambda: {"disks": disks()},
-        "memory": memory,
-        "clock": lambda: {"clock_synchronized": clock()},
-        "units": lambda: {"failed_units": failed_units()},
+        "disks": lambda: {"disks": host_facts.disks()},
+        "memory": host_facts.memory,
+        "clock": lambda: {"clock_synchronized": host_facts.clock()},
+        "units": lambda: {"failed_units": host_facts.failed_units()},
         "killed processes": lambda: {"oom": killed(wanted["seconds"])},
         # Only the backup host remembers any.
         "backups": lambda: {"backups": list(backup_view.problems(host_view.backup_of(host_view.BACKUPS)))},

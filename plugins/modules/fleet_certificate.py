@@ -70,7 +70,10 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import certificate a
 from ansible_collections.agentfleet.vm.plugins.module_utils import disk, fleet_authority, systemd
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_authority import Pair
 
+UNITS = Path("/etc/systemd/system")
 HAPROXY = Path("/etc/haproxy/haproxy.cfg")
+# Of role logs, which read the host's certificate when they start.
+LOGS = ("agentfleet-logs-store.service", "agentfleet-logs.service")
 # By it the units of role agent are known that show the host's certificate.
 CREDENTIAL = "LoadCredential=fleet.pem:"
 
@@ -112,15 +115,24 @@ def put(path: Path, authority: Path, issued: dict[str, str], check: bool) -> dic
     disk.write(authority, issued["authority"].encode(), 0o644)
     if follows:
         verify()
+    if changed:
+        present()
     return {"changed": changed, "diff": diff if changed else {}}
 
 
 def show() -> None:
     """Have instances show what the new authority issued. The one before is lost with its edge, and so are users."""
-    units = Path("/etc/systemd/system").glob("*@.service")
+    units = UNITS.glob("*@.service")
     instances = [f"{unit.stem}*.service" for unit in units if CREDENTIAL in unit.read_text(errors="replace")]
     if instances:
         systemd.systemctl("try-restart", "--no-block", *instances)
+
+
+def present() -> None:
+    """Have what sends and keeps the log show the new certificate; no line is lost for it."""
+    units = [unit for unit in LOGS if (UNITS / unit).exists()]
+    if units:
+        systemd.systemctl("try-restart", "--no-block", *units)
 
 
 def verify() -> None:

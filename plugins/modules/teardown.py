@@ -428,6 +428,10 @@ def main() -> None:
                 # The lock and the generation are files of ours, too.
                 plan = teardown.decide(observe(wanted), wish)
                 carry_out(plan, name)
+                # What still ran when it was looked at may have written since, or failed.
+                rest = teardown.decide(observe(wanted), wish)
+                carry_out(rest, name)
+                plan = Plan((*plan.steps, *rest.steps), plan.stays)
     except (TeardownError, CommandError, installation.HostError, OSError) as error:
         module.fail_json(msg=str(error))
     lines = [step.line() for step in plan.steps]

@@ -36,7 +36,7 @@ Asker = Callable[..., Reply]
 
 
 class NoDirector(AnsibleError):
-    """The edge has no director yet."""
+    """The edge has no director yet, or one that does not run."""
 
 
 def asker(action: ActionBase) -> Asker:
@@ -51,6 +51,8 @@ def asker(action: ActionBase) -> Asker:
         except (ValueError, IndexError) as error:
             said = (done.get("stderr") or done["stdout"]).strip().splitlines()[-1:] or [f"exit status {done['rc']}"]
             raise AnsibleError(f"the edge's director cannot be asked: {said[0]}") from error
+        if not reply.get("running", True):
+            raise NoDirector(str(reply["error"]))
         return dict(reply)
 
     return ask

@@ -1,13 +1,16 @@
 """Figures for docs/benchmarks.md: each as a line of a table, with the command that gave it.
 
-make bench                  all of them but strategies, peer, scale, first_vm, backup and app
-make bench ONLY=deploy      one: bare_demo, lab, deploy, strategies, peer, scale, first_vm, backup, app
+make bench                  all of them but strategies, peer, scale, status, first_vm, backup, app, monitoring and logs
+make bench ONLY=deploy      one: bare_demo, lab, deploy, or one of those that it leaves out
 make bench ONLY=strategies  deploys under load, with plots in docs/images/; set by the environment: STRATEGIES=canary,
                             BAKE=30 (seconds a stage), RATE=50, STREAMS=20, ROUND_TRIP=0.05 (seconds added)
 make bench ONLY=peer PEER=/path/to/role   beside another role that deploys: see peer.py
 make bench ONLY=scale       twenty agent hosts beside two (HOSTS=10)
+make bench ONLY=status      status.yml on twenty agent hosts, and with one of them away (HOSTS=10)
 make bench ONLY=first_vm    a bare VM, from init.yml to an answer over HTTPS
 make bench ONLY=backup      2 GB backed up and restored beside PostgreSQL's own ways, a data host lost (MEGABYTES=2000)
+make bench ONLY=monitoring  what watches five hosts weighs and works (MINUTES=3)
+make bench ONLY=logs        a request's lines among a million (LINES=100000)
 make bench ONLY=app         the agent service's own cost, beside a bare route and agent-squad (APP_ROUNDS=7)
 """
 
@@ -120,6 +123,13 @@ def scale() -> None:
     scale.run()
 
 
+def status() -> None:
+    """What looking at twenty hosts takes."""
+    import status as looking
+
+    looking.run()
+
+
 def first_vm() -> None:
     """The README's way, with one VM."""
     import first_vm
@@ -134,6 +144,13 @@ def backup() -> None:
     backup.run()
 
 
+def monitoring() -> None:
+    """Memory and processor time of all that watches the fleet."""
+    import monitoring
+
+    monitoring.run()
+
+
 def app() -> None:
     """What the agent service costs beside its model."""
     import app
@@ -141,16 +158,26 @@ def app() -> None:
     app.run()
 
 
+def logs() -> None:
+    """A request's lines among a million."""
+    import logs
+
+    logs.run()
+
+
 def main() -> None:
     usual = {"bare_demo": simple(bare_demo), "lab": simple(lab), "deploy": simple(deploy)}
     benches = {
         **usual,
         "app": app,
+        "logs": logs,
         "strategies": strategies,
         "peer": peer,
         "scale": scale,
+        "status": simple(status),
         "first_vm": first_vm,
         "backup": backup,
+        "monitoring": monitoring,
     }
     wanted = os.environ.get("ONLY", "").split() or list(usual)
     if unknown := set(wanted) - set(benches):

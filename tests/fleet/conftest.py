@@ -21,15 +21,31 @@ sys.path.insert(0, str(TOP / "tests"))
 from support.deploys import appended, committed, options, over, shares, until  # noqa: E402 - the path above finds it
 from support.fleet import HOSTS, Fleet, Result  # noqa: E402
 from support.model import model_server as serve_model  # noqa: E402
+from support.receivers import settings as told_soon  # noqa: E402
 from support.secrets import SECRETS, watching  # noqa: E402
 
 STATE = TOP / ".cache/fleet-tests"
 MODEL_PORT = 18080
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The lab's own tests first: they boot hosts of their own, which need not share the machine with a whole fleet."""
-    items.sort(key=lambda item: item.path.name != "test_lab.py")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """LANE=fleet leaves the tests that share a provisioned fleet, LANE=alone the others (tests/tools/lanes.py)."""
+    if not (lane := os.environ.get("LANE")):
+        return
+    lanes: dict[str, list[pytest.Item]] = {"fleet": [], "alone": []}
+    for item in items:
+        lanes["fleet" if "provisioning" in getattr(item, "fixturenames", ()) else "alone"].append(item)
+    items[:] = lanes.pop(lane)
+    config.hook.pytest_deselected(items=[item for others in lanes.values() for item in others])
+
+
+def lab_of(lane: str) -> tuple[str, str]:
+    """A lane's lab, name and network: LAB_NAME and LAB_NETWORK, and the next beside them for what runs alone."""
+    name, network = os.environ.get("LAB_NAME", "test"), os.environ.get("LAB_NETWORK", "10.78.0.0/24")
+    if lane != "alone":
+        return name, network
+    first, second, rest = network.split(".", 2)
+    return f"{name}1", f"{first}.{int(second) + 1}.{rest}"
 
 
 def model_key() -> str:
@@ -44,10 +60,10 @@ def model_key() -> str:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Fleet]:
     """The lab's hosts, bare unless REUSE=1."""
-    variables = STATE / "variables.yml"
+    name, network = lab_of(os.environ.get("LANE", ""))
+    variables = STATE / f"variables-{name}.yml"
     key = model_key()
-    network = os.environ.get("LAB_NETWORK", "10.78.0.0/24")
-    fleet = Fleet(name=os.environ.get("LAB_NAME", "test"), network=network, variables=variables)
+    fleet = Fleet(name=name, network=network, variables=variables)
     variables.write_text(
         yaml.safe_dump(
             {
@@ -57,6 +73,7 @@ def lab() -> Iterator[Fleet]:
                 "lab_prefix": fleet.prefix,
                 "agent_model_key": key,
                 "agent_model_url": f"http://{fleet.prefix}.1:{MODEL_PORT}",
+                **told_soon(fleet.prefix),
             }
         )
     )
@@ -71,7 +88,7 @@ def lab() -> Iterator[Fleet]:
 @pytest.fixture(scope="session")
 def model_server(lab: Fleet) -> Iterator[httpx.Client]:
     """The local server that speaks the model provider's wire protocol; the client is for its controls."""
-    with serve_model(f"{lab.prefix}.1", MODEL_PORT, model_key(), STATE / "model_server.log") as client:
+    with serve_model(f"{lab.prefix}.1", MODEL_PORT, model_key(), STATE / f"model_server-{lab.name}.log") as client:
         yield client
 
 

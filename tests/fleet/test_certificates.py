@@ -61,8 +61,8 @@ class Edge:
 
     def seen(self) -> dict[str, object]:
         """What status.yml knows of the certificate."""
-        words = [str(BIN / "ansible"), self.host, "-i", str(self.inventory), "-m", "agentfleet.vm.host_status"]
-        told = self.fleet.run(*words, "-e", f"@{self.fleet.variables}", "-a", "name=agent edge=true").ok().stdout
+        words = [str(BIN / "ansible"), self.host, "-i", str(self.inventory), "-m", "agentfleet.vm.agent_info"]
+        told = self.fleet.run(*words, "-e", f"@{self.fleet.variables}", "-a", "parts=edge").ok().stdout
         return dict(json.loads(told.partition("=> ")[2])["certificate"])
 
 

@@ -49,9 +49,31 @@ def test_every_instance_that_runs_is_read_on_debian_12_and_13(fleet: Fleet, quer
     until(lambda: query('up{job="agent"}') == running, "figures")
 
 
-@pytest.mark.parametrize(("job", "hosts"), [("node", HOSTS), ("haproxy", ("edge1",)), ("prometheus", ("ops1",))])
+@pytest.mark.parametrize(
+    ("job", "hosts"),
+    [
+        ("node", HOSTS),
+        ("haproxy", ("edge1",)),
+        ("nginx", ("edge1",)),
+        ("site", ("edge1",)),
+        ("postgres", ("data1",)),
+        ("redis", ("data1",)),
+        ("prometheus", ("ops1",)),
+        ("alertmanager", ("ops1",)),
+    ],
+)
 def test_every_other_target_is_up(query: Query, job: str, hosts: tuple[str, ...]) -> None:
     until(lambda: query(f'up{{job="{job}"}}') == dict.fromkeys(hosts, 1.0), "figures")
+
+
+def test_every_worker_that_runs_is_read_as_its_instance_is(fleet: Fleet, query: Query) -> None:
+    running = {name: float(slot["state"] == "running") for name, slot in slots(fleet).items()}
+    until(lambda: query('up{job="worker"}') == running, "figures")
+
+
+@pytest.mark.parametrize("figure", ["probe_success", "pg_up", "redis_up", "nginx_up"])
+def test_what_is_asked_through_another_answers(query: Query, figure: str) -> None:
+    until(lambda: set(query(figure).values()) == {1.0}, figure)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +91,14 @@ def test_every_other_target_is_up(query: Query, job: str, hosts: tuple[str, ...]
         ("agent2", "ops1", 9100, False),
         ("ops1", "edge1", 8405, True),
         ("data1", "edge1", 8405, False),
+        ("ops1", "edge1", 9113, True),
+        ("agent1", "edge1", 9113, False),
+        ("ops1", "data1", 9187, True),
+        ("agent1", "data1", 9187, False),
+        ("agent2", "data1", 9121, False),
+        ("edge1", "data1", 9121, False),
+        ("agent1", "ops1", 9093, False),
+        ("edge1", "ops1", 9093, True),
     ],
 )
 def test_figures_are_for_those_who_need_them(fleet: Fleet, asking: str, asked: str, port: int, reached: bool) -> None:

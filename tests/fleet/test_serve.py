@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from support.deploys import until
+from support.deploys import haproxy, until
 from support.fleet import Fleet, Result
 
 CORPUS = yaml.safe_load((Path(__file__).parent / "corpus.yml").read_text())
@@ -82,21 +82,9 @@ def test_conversation_goes_on_where_its_host_is_stopped(
 
 def up(fleet: Fleet, host: str) -> bool:
     """Whether HAProxy sends users to this host again."""
-    state = fleet.on("edge1", "python3 -", stdin=SERVERS_STATE).ok().stdout
-    return any(line.startswith(f"{host}-") and " 2 " in line and not line.endswith(" 0") for line in state.splitlines())
-
-
-SERVERS_STATE = """
-import socket
-connection = socket.socket(socket.AF_UNIX)
-connection.connect("/run/haproxy/admin.sock")
-connection.sendall(b"show servers state agent\\n")
-answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-for line in answer.splitlines()[2:]:
-    words = line.split()
-    if words:
-        print(words[3], words[5], words[7])
-"""
+    _version, _heading, *servers = haproxy(fleet, "show servers state agent")
+    # Its name, operational state and weight.
+    return any(words[3].startswith(f"{host}-") and words[5] == "2" and words[7] != "0" for words in servers)
 
 
 def test_corpus_goes_through_and_is_stored(fleet: Fleet, client: httpx.Client) -> None:

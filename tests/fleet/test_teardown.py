@@ -71,9 +71,8 @@ def say(fleet: Fleet, session: str) -> None:
         client.post("/api/chat", json={"message": "hello", "session_id": session}).raise_for_status()
 
 
-def conversations(fleet: Fleet) -> str:
-    command = 'runuser -u postgres -- psql -XAt -d agent -c "select count(*) from conversations"'
-    return fleet.on(HOST, command).stdout.strip()
+def asked(fleet: Fleet, database: str, query: str) -> Result:
+    return fleet.on(HOST, f'runuser -u postgres -- psql -XAt -d {database} -c "{query}"')
 
 
 def torn(fleet: Fleet, *options: str) -> Result:
@@ -144,7 +143,7 @@ def test_a_second_run_changes_nothing(served: Fleet, gone: Result) -> None:
 
 def test_the_fleet_comes_back_with_its_data(served: Fleet, gone: Result) -> None:
     bring_up(served)
-    assert conversations(served) not in ("", "0")
+    assert int(asked(served, "agent", "select count(*) from conversations").ok().stdout) > 0
     say(served, uuid.uuid4().hex)
     assert served.on(HOST, "systemctl is-enabled postgresql nginx haproxy redis-server").ok()
 
@@ -156,5 +155,7 @@ def test_a_host_that_was_left_half_way_is_finished_and_its_data_go_when_told(ser
     assert "drop" not in run.stdout
     assert served.on(HOST, LEFT).stdout.strip() == ""
     served.on(HOST, "systemctl start postgresql").ok()
-    until(lambda: conversations(served) == "", "the database's end")
+    until(lambda: asked(served, "postgres", "select 1").returncode == 0, "PostgreSQL")
+    there = asked(served, "postgres", "select datname from pg_database").ok().stdout.split()
+    assert sorted(there) == ["postgres", "template0", "template1"]
     assert served.on(HOST, "cat /var/backups/agentfleet/full").stdout == "kept\n"

@@ -41,6 +41,21 @@ def director(fleet: Fleet) -> dict[str, Any]:
     return dict(json.loads(fleet.on("edge1", "agentfleet-director status --json").ok().stdout))
 
 
+ASK_HAPROXY = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/haproxy/admin.sock")
+connection.sendall(sys.argv[1].encode() + b"\\n")
+sys.stdout.write(connection.makefile().read())
+"""
+
+
+def haproxy(fleet: Fleet, command: str) -> list[list[str]]:
+    """What HAProxy's runtime API says, a list of words for each line."""
+    said = fleet.on("edge1", f"python3 - '{command}'", stdin=ASK_HAPROXY).ok().stdout
+    return [words for line in said.splitlines() if (words := line.split())]
+
+
 def backend(fleet: Fleet) -> dict[str, Any]:
     return dict(director(fleet)["backends"]["agent"])
 

@@ -8,6 +8,7 @@ POST /v1/messages                              as Anthropic's, plain or streamed
 GET  /models, /v1/models                       as DeepSeek's
 POST /_control                                 change the behaviour (see Behaviour); {"reset": true} goes back first
 GET  /_requests                                what arrived; DELETE forgets it
+GET  /_usage                                   tokens of all answers so far, by model
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class State:
         self.behaviour = Behaviour()
         self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT_REQUESTS)
         self.completions = 0
+        self.usage: dict[str, dict[str, int]] = {}
 
     def control(self, changes: dict[str, Any]) -> dict[str, Any]:
         known = {field.name for field in dataclasses.fields(Behaviour)}
@@ -92,6 +94,13 @@ class State:
             if fail:
                 self.behaviour.fail_next -= 1
             return self.completions, dataclasses.replace(self.behaviour), fail
+
+    def count(self, model: str, asked: int, answered: int) -> None:
+        """Add what an answer has in tokens, as it tells the client."""
+        with self.lock:
+            so_far = self.usage.setdefault(model, {"calls": 0, "input": 0, "output": 0})
+            for name, more in (("calls", 1), ("input", asked), ("output", answered)):
+                so_far[name] += more
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -140,6 +149,9 @@ class Handler(BaseHTTPRequestHandler):
                 with self.server.state.lock:
                     kept = list(self.server.state.requests)
                 self._json(200, {"count": len(kept), "requests": kept})
+            case "/_usage":
+                with self.server.state.lock:
+                    self._json(200, self.server.state.usage)
             case _:
                 self._refuse(404, "Not found")
 
@@ -213,6 +225,7 @@ class Handler(BaseHTTPRequestHandler):
             "prompt_cache_miss_tokens": asked - behaviour.cached_tokens,
             "prompt_tokens_details": {"cached_tokens": behaviour.cached_tokens},
         }
+        self.server.state.count(body["model"], asked, len(pieces))
         if not body.get("stream"):
             message: dict[str, Any] = {"role": "assistant", "content": text}
             if tool_calls:

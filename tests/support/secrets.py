@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from .fleet import Fleet
 
-SECRETS = ("api_key", "database_password", "redis_password", "backup_key")
+SECRETS = (
+    *("api_key", "database_password", "redis_password", "backup_key"),
+    *("operator_password", "grafana_admin_password"),
+)
 LOOP = "while [ ! -e /run/watched ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; sleep 0.2; done"
 
 

@@ -128,6 +128,18 @@ def test_a_lost_edge_is_a_new_authority_that_what_runs_follows(host, authority, 
     assert owners == ["show", "verify"]
 
 
+def test_what_sends_the_log_shows_each_new_certificate_where_it_is_there(host, authority, tmp_path, monkeypatch):
+    restarted = []
+    monkeypatch.setattr(hosting, "UNITS", tmp_path)
+    monkeypatch.setattr(hosting.systemd, "systemctl", lambda *words: restarted.append(words))
+    site(host, authority)
+    assert restarted == []
+    (tmp_path / "agentfleet-logs.service").touch()
+    site(host, authority, names=["203.0.113.9", "data1"])
+    site(host, authority, names=["203.0.113.9", "data1"])
+    assert restarted == [("try-restart", "--no-block", "agentfleet-logs.service")]
+
+
 def test_what_could_not_follow_follows_in_the_next_run(host, authority, owners, monkeypatch):
     site(host, authority)
     authority.key.unlink()

@@ -51,10 +51,10 @@ def test_a_host_listens_where_it_says_and_else_where_all_do():
 def test_every_slot_and_instance_is_a_server_and_hosts_may_differ():
     hostvars = {"a": {"ansible_host": "10.0.0.1", "agent_instances": "2"}, "b": {"agent_port": 9000}}
     assert slot_servers(["a", "b"], hostvars, port=8100, instances=1) == [
-        {"name": "a-blue-1", "address": "10.0.0.1:8100", "host": "a"},
-        {"name": "a-blue-2", "address": "10.0.0.1:8101", "host": "a"},
-        {"name": "a-green-1", "address": "10.0.0.1:8150", "host": "a"},
-        {"name": "a-green-2", "address": "10.0.0.1:8151", "host": "a"},
-        {"name": "b-blue-1", "address": "b:9000", "host": "b"},
-        {"name": "b-green-1", "address": "b:9050", "host": "b"},
+        {"name": "a-blue-1", "address": "10.0.0.1:8100", "worker": "10.0.0.1:8500", "host": "a"},
+        {"name": "a-blue-2", "address": "10.0.0.1:8101", "worker": "10.0.0.1:8501", "host": "a"},
+        {"name": "a-green-1", "address": "10.0.0.1:8150", "worker": "10.0.0.1:8550", "host": "a"},
+        {"name": "a-green-2", "address": "10.0.0.1:8151", "worker": "10.0.0.1:8551", "host": "a"},
+        {"name": "b-blue-1", "address": "b:9000", "worker": "b:9400", "host": "b"},
+        {"name": "b-green-1", "address": "b:9050", "worker": "b:9450", "host": "b"},
     ]

@@ -199,6 +199,9 @@ def test_a_port_that_somebody_else_holds_is_told_with_the_holder(groups, port, p
         (("redis",), 6379, "redis-server", "redis-server.service"),
         (("monitoring",), 9090, "prometheus", "prometheus.service"),
         (("monitoring",), 9090, "systemd-socket-", "agentfleet-prometheus.service"),
+        (("monitoring",), 9093, "prometheus-aler", "prometheus-alertmanager.service"),
+        (("agents",), 8550, "python", "agent-worker@green-1.service"),
+        (("monitoring",), 3000, "grafana", "grafana-server.service"),
         (("agents",), 8150, "python", "agent@green-1.service"),
         (("agents",), 8150, "python", "container:agent-green-1"),
         (("edge",), 5432, "postgres", "mine.service"),
@@ -207,6 +210,12 @@ def test_a_port_that_somebody_else_holds_is_told_with_the_holder(groups, port, p
 )
 def test_a_port_that_is_ours_or_not_needed_is_fine(groups, port, process, unit):
     assert judge(listening(port, process, unit), groups) == []
+
+
+@pytest.mark.parametrize(("repository", "needed"), [("https://apt.grafana.com", True), ("", False)])
+def test_a_fleet_without_grafana_leaves_its_port_to_others(repository, needed):
+    ports = [claim.port for claim in claims(("monitoring",), {"grafana_repository": repository})]
+    assert (3000 in ports) is needed
 
 
 def opened(port, unit):
@@ -232,9 +241,27 @@ def test_a_socket_of_systemds_says_nothing_of_another_process():
     assert told == "port 9090 is held by 'java' (session-4.scope), and Prometheus needs it"
 
 
-def test_every_host_of_a_monitored_fleet_shows_its_figures():
-    wanted = {claim.port: claim.variable for claim in claims({"redis"}, {"exporters_node_port": 9200}, monitored=True)}
-    assert wanted == {9200: "exporters_node_port", 6379: "redis_port"}
+@pytest.mark.parametrize(
+    ("groups", "wanted"),
+    [
+        ({"redis"}, {9200: "exporters_node_port", 6379: "redis_port", 9121: "exporters_redis_port"}),
+        ({"postgres"}, {9200: "exporters_node_port", 5432: "postgres_port", 9187: "exporters_postgres_port"}),
+        (
+            {"monitoring"},
+            {
+                9200: "exporters_node_port",
+                9115: "exporters_blackbox_port",
+                9090: "prometheus_port",
+                9093: "alertmanager_port",
+                6514: "logs_port",
+                3000: "grafana_port",
+            },
+        ),
+    ],
+)
+def test_every_host_of_a_monitored_fleet_shows_its_figures(groups, wanted):
+    found = {claim.port: claim.variable for claim in claims(groups, {"exporters_node_port": 9200}, monitored=True)}
+    assert found == wanted
 
 
 def test_ports_follow_the_variables():
@@ -245,10 +272,15 @@ def test_ports_follow_the_variables():
         443: "Nginx",
         8090: "HAProxy",
         8405: "HAProxy",
+        8406: "Nginx",
         9000: "shop@blue-1.service",
         9001: "shop@blue-2.service",
         9050: "shop@green-1.service",
         9051: "shop@green-2.service",
+        9400: "the worker of shop@blue-1.service",
+        9401: "the worker of shop@blue-2.service",
+        9450: "the worker of shop@green-1.service",
+        9451: "the worker of shop@green-2.service",
     }
 
 

@@ -19,6 +19,7 @@ from ansible_collections.agentfleet.vm.plugins.module_utils import (
     certificate,
     containers,
     disk,
+    host_facts,
     installation,
     observation,
     systemd,
@@ -387,11 +388,11 @@ def test_an_instance_has_to_show_that_it_is_this_host(ready: http.server.HTTPSer
     context.load_cert_chain(own / "crt", own / "key")
     ready.socket = context.wrap_socket(ready.socket, server_side=True, do_handshake_on_connect=False)
     port = ready.server_port
-    assert installation.ask_ready("127.0.0.1", port, str(own / "crt"))[0] == 200
-    status, said = installation.ask_ready("127.0.0.1", port, str(other / "crt"))
+    assert host_facts.ask("127.0.0.1", port, "/ready", 5, str(own / "crt"))[0] == 200
+    status, said = host_facts.ask("127.0.0.1", port, "/ready", 5, str(other / "crt"))
     assert (status, "CERTIFICATE_VERIFY_FAILED" in said) == (0, True)
     # Without TLS nobody gets an answer.
-    assert installation.ask_ready("127.0.0.1", port)[0] == 0
+    assert host_facts.ask("127.0.0.1", port, "/ready", 5)[0] == 0
 
 
 def test_a_slot_that_is_kept_starts_at_boot_and_no_timer_stops_it(

@@ -247,7 +247,7 @@ def test_wrong_options_are_told(desk: Desk) -> None:
     )
     for told in (
         "fleet: unknown option -e stratgy; did you mean 'strategy'?",
-        "fleet: 'status_format' is an option of status.yml, not of deploy.yml",
+        "fleet: 'status_format' is an option of status.yml, routine.yml, not of deploy.yml",
         "fleet: -e wait_seconds must be a whole number, not 'soon'",
         "fleet: -e strategy must be one of ",
     ):

@@ -2,7 +2,8 @@
 
 import pytest
 from ansible_collections.agentfleet.vm.plugins.module_utils.host_view import operating_system
-from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host, table
+from ansible_collections.agentfleet.vm.plugins.module_utils.status import compose, problems, read_host
+from ansible_collections.agentfleet.vm.plugins.module_utils.status_table import table
 
 OLD, NEW = "agent-111111111111", "agent-222222222222"
 
@@ -41,19 +42,27 @@ def canary(new=5, ready=True):
 
 
 def test_the_document_has_every_key_and_null_for_what_is_not_known():
-    document = compose("lab", fleet(canary(0), agent(), agent()))
+    document = compose("lab", fleet(canary(0), agent(), agent()), made_at=0)
     assert list(document) == [
         "fleet",
+        "state",
+        "made_at",
+        "made_from",
         "release",
         "traffic",
+        "figures",
         "hosts",
         "lease",
         "rollout",
+        "history",
         "certificate_days",
         "certificate",
         "last_backup_hours",
         "backups",
+        "alerts",
     ]
+    assert (document["state"], document["made_at"], document["made_from"]) == ("up", "1970-01-01T00:00:00Z", "hosts")
+    assert document["figures"] is document["alerts"] is document["hosts"][1]["drift"] is None
     assert document["fleet"] == "lab"
     assert document["release"] == NEW, "what the edge noted"
     assert document["traffic"] == {OLD: 1.0}
@@ -66,10 +75,14 @@ def test_the_document_has_every_key_and_null_for_what_is_not_known():
         "os": "Debian 13",
         "slots": None,
         "disk_free_percent": 70,
+        "drift": None,
+        "attention": [],
     }
+    nobody = {"requests": None, "error_rate": None, "p95_seconds": None}
+    running = {"state": "running", "instances": 1, "answering": 1, **nobody}
     assert document["hosts"][1]["slots"] == {
-        "blue": {"release": OLD, "state": "running", "weight": 100},
-        "green": {"release": NEW, "state": "running", "weight": 0},
+        "blue": {"release": OLD, "weight": 100, "share": 0.5, **running},
+        "green": {"release": NEW, "weight": 0, "share": 0.0, **running},
     }
 
 
@@ -138,8 +151,11 @@ def test_a_host_that_says_nothing_is_a_line_all_the_same(result, reachable, word
     known = document["hosts"][1]
     assert known["reachable"] is reachable
     assert known["os"] is known["slots"] is known["disk_free_percent"] is None
-    assert words in problems(hosts)["agent1"]
-    assert "\n" not in problems(hosts)["agent1"]
+    [told] = [line for line in known["attention"] if words in line]
+    assert "\n" not in told
+    # One host down is a row, not an error; one that is there and fails is one.
+    assert ("agent1" in problems(hosts)) is reachable
+    assert any(words in row for row in table("lab", hosts)) is not reachable
     line = next(line for line in table("lab", hosts) if line.startswith("agent1"))
     assert ("unreachable" in line) is not reachable
     # Its instances answer as far as HAProxy sees; whose they are is not known.
@@ -204,3 +220,77 @@ def test_server_whose_check_is_under_way_still_serves():
     hosts = fleet(edge(checking), agent())
     assert compose("lab", hosts)["traffic"] == {OLD: 1.0}
     assert problems(hosts) == {}
+
+
+def figures(**slots):
+    everything = {"requests": 300, "error_rate": 0.01, "p95_seconds": 0.12}
+    return {"seconds": 300, **everything, "slots": slots}
+
+
+def test_figures_are_those_of_the_slot_that_users_reached():
+    blue = {"requests": 290, "error_rate": 0.0, "p95_seconds": 0.1}
+    hosts = fleet(canary(5) | {"figures": figures(**{"agent1-blue": blue})}, agent(), agent())
+    document = compose("lab", hosts)
+    assert document["figures"] == {"seconds": 300, "requests": 300, "error_rate": 0.01, "p95_seconds": 0.12}
+    slots = document["hosts"][1]["slots"]
+    assert {name: slots["blue"][name] for name in blue} == blue
+    assert slots["green"]["requests"] is None
+    lines = table("lab", hosts)
+    assert lines[1] == "users  300 requests in 5 min, 1 % failed, p95 120 ms"
+    [row] = [line.split() for line in lines if line.startswith("agent1")]
+    assert row[-5:] == ["%", "100", "ms", "50", "%"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (canary(5), "up"),
+        (canary(5, ready=False), "degraded"),
+        (canary(5) | {"figures": {**figures(), "error_rate": 0.05}}, "degraded"),
+        (canary(5) | {"figures": {**figures(), "error_rate": 1.0, "requests": 19}}, "up"),
+        (canary(5) | {"maintenance": True}, "maintenance"),
+        (edge(server("agent1-blue-1", 100, ready=False)), "down"),
+        (edge(server("agent1-blue-1", 0)), "down"),
+        (edge(traffic=None), None),
+    ],
+)
+def test_a_word_for_what_users_have_of_it(seen, state):
+    assert compose("lab", fleet(seen, agent(), agent()))["state"] == state
+
+
+def test_of_a_silent_host_the_director_knows_the_release():
+    placed = {"agent1-blue": OLD, "agent1-green": NEW}
+    hosts = fleet(canary(0) | {"placed": placed}, {"unreachable": True, "msg": "away"}, agent())
+    assert compose("lab", hosts)["traffic"] == {OLD: 1.0}
+
+
+def test_without_the_edge_a_status_says_too_little_to_be_one():
+    hosts = fleet({"unreachable": True, "msg": "away"}, agent(), agent())
+    assert list(problems(hosts)) == ["edge1"]
+    assert compose("lab", hosts)["state"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"drift": []}, None),
+        ({"drift": ["blue: its variables or credentials were changed by hand"]}, "changed by hand"),
+        ({"drift": [], "blue": (OLD, "running"), "green": (OLD, "running")}, f"it lacks the current release {NEW}"),
+        ({"drift": [], "host_generation": 8}, "lease 8 wrote here, and the edge knows of 7 at most"),
+        ({"drift": [], "host_generation": 7}, None),
+        ({"drift": None}, None),
+    ],
+)
+def test_what_is_not_as_it_was_left(changes, words):
+    hosts = fleet(canary(0) | {"generation": 7}, agent(**changes), agent())
+    found = compose("lab", hosts)["hosts"][1]["drift"]
+    assert (words in found[0]) if words else not found
+    assert any(line.startswith("  agent1: drift: ") for line in table("lab", hosts)) is bool(words)
+    assert problems(hosts) == {}
+
+
+def test_alerts_are_lines():
+    alert = {"severity": "page", "name": "InstanceDown", "host": "agent1", "since": "", "summary": "It is away."}
+    hosts = fleet(canary(0) | {"alerts": [alert]}, agent(), agent())
+    assert compose("lab", hosts)["alerts"] == [alert]
+    assert "alert  page  InstanceDown  agent1  It is away." in table("lab", hosts)

@@ -1,5 +1,6 @@
 """Every template of every role, rendered without a host: a baseline, and what differs from it."""
 
+import configparser
 import functools
 import hashlib
 import re
@@ -17,6 +18,7 @@ SECRETS = {
     "agent_database_password": "0-secret-database",
     "agent_redis_password": "0-secret-redis",
     "backup_key": "0-secret-backup",
+    "grafana_admin_password": "0-secret-grafana",
     "agent_model_key": "0-secret-model",
 }
 # pgBackRest takes its passphrase from its configuration alone; who writes it shows neither the file nor a difference.
@@ -27,11 +29,13 @@ SECTIONS = {"Unit", "Service", "Install", "Socket", "Timer", "Journal", "Time"}
 WITHOUT_HEAD = {
     "redis/templates/backup.acl.j2",
     "redis/templates/default.acl.j2",
+    "redis/templates/metrics.acl.j2",
     "redis/templates/users.acl.j2",
     "balancer/templates/problem.http.j2",
     "agent/templates/process.j2",
     "agent/templates/restart.j2",
     "agent/templates/container.j2",
+    "logs/templates/sandbox.j2",
     # What users see has no head of ours.
     "edge/templates/page.html.j2",
     "edge/templates/page.json.j2",
@@ -70,7 +74,12 @@ BASELINE = {
     "inventory_dir": "/inventory",
     "edge_server_name": "agent.example.org",
     "__base_programs": {"files": []},
-    "__redis_backup_sum": {"stat": {"exists": True, "checksum": hashlib.sha256(b"made-on-the-host").hexdigest()}},
+    "__redis_sums": {
+        "results": [
+            {"stat": {"exists": True, "checksum": hashlib.sha256(secret).hexdigest()}}
+            for secret in (b"made-for-backups", b"made-for-figures")
+        ]
+    },
     "__edge_neighbours": {"default_ports": []},
 }
 VARIANTS = {
@@ -97,8 +106,18 @@ PUBLIC = {
     "hostvars": {name: {"ansible_host": f"203.0.113.{number}"} for number, name in enumerate(BASELINE["hostvars"], 1)}
 }
 VARIANTS["no private network"] = PUBLIC
+OPERATORS = {"edge_operators": {"alice": "0-secret-operator"}}
+VARIANTS["operators"] = OPERATORS
 # What a task gives its template besides.
 ITEMS = {
+    "exporters/templates/exporter.conf.j2": {
+        "item": {
+            "name": "prometheus-redis-exporter",
+            "options": ["--a=50%"],
+            "password": "/p",
+            "variable": "REDIS_PASSWORD",
+        }
+    },
     "balancer/templates/problem.http.j2": {"item": {"key": 503, "value": {"title": "Away", "detail": "Come back."}}},
     "agent/templates/container.j2": {"container_options": "agent:blue"},
 }
@@ -143,8 +162,10 @@ def render(template, **different):
 def test_it_renders_whole(template, variant):
     text = render(template, **VARIANTS[variant])
     assert text.endswith("\n")
+    # Alertmanager fills in its messages itself.
+    ours = re.sub(r'\{\{ template "[a-z.]+" \. \}\}', "", text)
     for left_over in ("{{", "{%", "{#", "None", "Undefined", "hostvars", "[]", "{}"):
-        assert left_over not in text, text
+        assert left_over not in ours, text
     for name, secret in SECRETS.items():
         assert (secret in text) is (name == KEEPS.get(template)), name
 
@@ -212,12 +233,14 @@ def access(**different):
 def test_only_agents_reach_the_database_and_only_over_tls():
     assert access() == [
         "local all postgres peer",
+        "local postgres prometheus peer",
         'hostssl "agent" "agent" 10.0.0.21/32 scram-sha-256',
         'hostssl "agent" "agent" 10.0.0.22/32 scram-sha-256',
     ]
-    assert access(**VARIANTS["ipv6"])[1] == 'hostssl "agent" "agent" fd00::2/128 scram-sha-256'
-    assert access(**VARIANTS["no agents yet"]) == ["local all postgres peer"]
-    assert access(agent_database_host="") == ["local all postgres peer"]
+    assert access(**VARIANTS["ipv6"])[2] == 'hostssl "agent" "agent" fd00::2/128 scram-sha-256'
+    own = ["local all postgres peer", "local postgres prometheus peer"]
+    assert access(**VARIANTS["no agents yet"]) == access(agent_database_host="") == own
+    assert access(agent_database_host="", groups={**BASELINE["groups"], "monitoring": []}) == own[:1]
 
 
 def test_redis_keeps_hashes_and_turns_off_who_needs_no_password():
@@ -227,12 +250,24 @@ def test_redis_keeps_hashes_and_turns_off_who_needs_no_password():
     assert render("redis/templates/users.acl.j2", agent_redis_host="") == ""
 
 
-def test_redis_lets_backups_ask_for_a_snapshot_and_read_no_key():
-    digest = hashlib.sha256(b"made-on-the-host").hexdigest()
-    rules = "resetkeys resetchannels -@all +ping +info +bgsave +config|get"
-    assert render("redis/templates/backup.acl.j2") == f"user agentfleet-backup on #{digest} {rules}\n"
+@pytest.mark.parametrize(
+    ("who", "made", "may"),
+    [
+        ("backup", b"made-for-backups", "+ping +info +bgsave +config|get"),
+        (
+            "metrics",
+            b"made-for-figures",
+            "+ping +info +config|get +client|setname +latency|latest +latency|histogram +slowlog|len",
+        ),
+    ],
+)
+def test_what_is_run_on_the_host_of_redis_reads_no_key(who, made, may):
+    digest = hashlib.sha256(made).hexdigest()
+    rules = f"resetkeys resetchannels -@all {may}"
+    assert render(f"redis/templates/{who}.acl.j2") == f"user agentfleet-{who} on #{digest} {rules}\n"
     # A dry run on a host that has no password yet.
-    assert render("redis/templates/backup.acl.j2", __redis_backup_sum={"stat": {"exists": False}}) == ""
+    nothing = {"results": [{"stat": {"exists": False}}] * 2}
+    assert render(f"redis/templates/{who}.acl.j2", __redis_sums=nothing) == ""
 
 
 @pytest.mark.parametrize(("memory", "most"), [(3921, "976mb"), (3925, "976mb"), (100, "64mb")])
@@ -313,6 +348,26 @@ def test_only_the_service_is_given_the_hosts_key():
     assert given not in render("agent/templates/service.j2")
 
 
+def test_only_where_there_are_operators_there_is_a_place_for_them():
+    site = render("edge/templates/site.conf.j2", **OPERATORS)
+    places = re.findall(r"location (?:=|\^~) /operations/(\w+)/ \{\n\s+proxy_pass (\S+);", site)
+    assert dict(places) == {
+        "prometheus": "http://10.0.0.31:9090/",
+        "alertmanager": "http://10.0.0.31:9093/",
+        "grafana": "http://10.0.0.31:3000/",
+    }
+    assert "0-secret-operator" not in site
+    assert "/operations" not in render("edge/templates/site.conf.j2")
+    alone = render("edge/templates/site.conf.j2", **OPERATORS, groups={**BASELINE["groups"], "monitoring": []})
+    assert "location ^~ /operations/ {" in alone
+    assert "/operations/prometheus/" not in alone
+
+
+def test_an_app_with_a_status_page_of_its_own_keeps_it():
+    assert "location = /status {" in render("edge/templates/site.conf.j2")
+    assert "location = /status {" not in render("edge/templates/site.conf.j2", edge_status_page=False)
+
+
 def test_prometheus_verifies_the_instances():
     jobs = yaml.safe_load(render("prometheus/templates/prometheus.yml.j2", **PUBLIC))["scrape_configs"]
     [agent] = [job for job in jobs if job["job_name"] == "agent"]
@@ -334,7 +389,7 @@ ELSEWHERE = {
 
 def test_servers_elsewhere_are_what_their_urls_say():
     for hosts in ({}, PUBLIC):
-        environment = computed("_agent_environment", **ELSEWHERE, **hosts)
+        environment = computed("_agent_settings", **ELSEWHERE, **hosts)["environment"]
         said = {name: value for name, value in environment.items() if re.match("AGENT_(DATABASE|REDIS)", name)}
         assert said == {
             "AGENT_DATABASE_HOST": "db.shop.io",
@@ -350,7 +405,7 @@ def test_servers_elsewhere_are_what_their_urls_say():
             "AGENT_REDIS_DATABASE": "2",
         }
         assert "9Zq" not in str(environment)
-    secrets = computed("_agent_secrets", **ELSEWHERE)
+    secrets = computed("_agent_settings", **ELSEWHERE)["secrets"]
     assert (secrets["database_password"], secrets["redis_password"]) == ("p@ss-9Zq", "c@che-9Zq")
     assert computed("_agent_authorities", **ELSEWHERE) == [
         {"file": "files/cache.pem", "path": "/etc/ssl/certs/agentfleet-agent-redis.pem"}
@@ -358,13 +413,13 @@ def test_servers_elsewhere_are_what_their_urls_say():
 
 
 def test_our_own_servers_have_nothing_of_a_service_whose_are_elsewhere():
-    assert access(**ELSEWHERE) == ["local all postgres peer"]
+    assert access(**ELSEWHERE) == ["local all postgres peer", "local postgres prometheus peer"]
     assert render("redis/templates/users.acl.j2", **ELSEWHERE) == ""
 
 
 def test_the_service_verifies_our_own_servers_and_knows_nothing_of_others():
     def environment(**different):
-        found = computed("_agent_environment", **different)
+        found = computed("_agent_settings", **different)["environment"]
         return {name.removeprefix("AGENT_"): value for name, value in found.items() if "SSL" in name or "_CA" in name}
 
     authority = "/etc/ssl/certs/agentfleet-fleet.pem"
@@ -388,9 +443,10 @@ def labelled(groups):
     return {address: group["labels"] for group in groups for address in group["targets"]}
 
 
-def instances(**different):
-    """What one service adds to the job `agent`: addresses with their labels."""
-    return labelled(yaml.safe_load(render("prometheus/templates/service.yml.j2", **different)))
+def instances(job=None, **different):
+    """What one service has to be asked at, for one JOB of those that its file names: addresses with their labels."""
+    groups = yaml.safe_load(render("prometheus/templates/service.yml.j2", **different))
+    return labelled([group for group in groups if group["labels"].get("job") == job])
 
 
 def test_prometheus_reads_both_slots_by_the_balancers_names():
@@ -407,6 +463,95 @@ def test_prometheus_reads_both_slots_by_the_balancers_names():
     }
 
 
+def test_prometheus_reads_each_instances_worker():
+    workers = instances("worker", **PUBLIC)
+    assert list(workers) == ["203.0.113.2:8500", "203.0.113.2:8550", "203.0.113.3:8500", "203.0.113.3:8550"]
+    labels = workers["203.0.113.2:8550"]
+    assert (labels["instance"], labels["__scheme__"]) == ("agent1-green-1", "http")
+    # Nobody knows what another app's worker shows.
+    assert instances("worker", agent_app="shop.main:app") == {}
+    # Jobs are kept in a database.
+    assert instances("worker", agent_database_host="") == {}
+
+
+def test_prometheus_has_the_site_asked_at_each_edge_by_its_name():
+    groups = {**BASELINE["groups"], "edge": ["edge1", "data1"]}
+    asked = yaml.safe_load(render("prometheus/templates/service.yml.j2", groups=groups, agent_metrics_path=""))
+    found = {group["labels"]["host"]: (group["targets"], group["labels"]) for group in asked}
+    assert set(found) == {"edge1", "data1"}
+    addresses, labels = found["data1"]
+    assert addresses == ["127.0.0.1:9115"]
+    assert labels["__param_target"] == "https://10.0.0.31:443/health"
+    assert labels["__param_hostname"] == labels["site"] == "agent.example.org"
+
+
+def test_an_exporters_password_is_in_no_command_line():
+    text = render("exporters/templates/exporter.conf.j2")
+    [start] = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
+    assert start == (
+        '/bin/sh -c \'REDIS_PASSWORD="$$(cat "$${CREDENTIALS_DIRECTORY}/password")";'
+        ' [ "$$REDIS_PASSWORD" != none ] || exit 1; export REDIS_PASSWORD;'
+        " exec /usr/bin/prometheus-redis-exporter --a=50%%'"
+    )
+    assert "\nLoadCredential=password:/p\n" in text
+
+
+def exporters(*groups, **different):
+    """The exporters of a host in GROUPS, by name: their options."""
+    given = {**variables_of("exporters"), **trusted({**BASELINE, "group_names": list(groups), **different})}
+    found = Templar(loader=DataLoader(), variables=given).template(trust_as_template("{{ _exporters_here }}"))
+    return {exporter["name"].split("-")[1]: exporter["options"] for exporter in found}
+
+
+def test_a_host_has_the_exporters_of_its_groups_on_its_own_address():
+    assert list(exporters("agents")) == ["node"]
+    found = exporters("edge", "redis", "postgres", "monitoring")
+    assert list(found) == ["node", "nginx", "redis", "postgres", "blackbox"]
+    listening = {name: options[0] for name, options in found.items()}
+    assert listening == {
+        **{
+            name: f"--web.listen-address=10.0.0.31:{port}"
+            for name, port in (("node", 9100), ("nginx", 9113), ("redis", 9121), ("postgres", 9187))
+        },
+        "blackbox": "--web.listen-address=127.0.0.1:9115",
+    }
+
+
+def test_redis_is_asked_over_tls_where_no_network_is_the_fleets():
+    assert "--redis.addr=redis://10.0.0.31:6379" in exporters("redis")["redis"]
+    asked = exporters("redis", **PUBLIC)["redis"]
+    assert {"--redis.addr=rediss://203.0.113.4:6379", "--tls-ca-cert-file=/etc/ssl/certs/agentfleet-fleet.pem"} <= set(
+        asked
+    )
+
+
+TOLD = {
+    "alertmanager_mail_to": ["ana@example.org"],
+    "alertmanager_smarthost": "smtp.example.org:587",
+    "alertmanager_smarthost_user": "fleet",
+    "alertmanager_smarthost_password": "p:a#s's",
+    "alertmanager_webhook_url": "https://chat.example.org/hook",
+}
+
+
+def test_alerts_go_to_whom_is_named_and_otherwise_to_nobody():
+    told = yaml.safe_load(render("alertmanager/templates/alertmanager.yml.j2", **TOLD))
+    [people] = told["receivers"]
+    assert [mail["to"] for mail in people["email_configs"]] == ["ana@example.org"]
+    assert people["webhook_configs"] == [{"url": "https://chat.example.org/hook", "send_resolved": True}]
+    assert told["global"]["smtp_auth_password"] == "p:a#s's"
+    assert told["global"]["smtp_from"] == "alertmanager@agent.example.org"
+    silent = yaml.safe_load(render("alertmanager/templates/alertmanager.yml.j2"))
+    assert silent["receivers"] == [{"name": "people"}]
+    assert "global" not in silent
+
+
+def test_a_message_says_what_to_do_and_where_to_read_on():
+    text = (TOP / "roles/alertmanager/files/message.tmpl").read_text()
+    for part in ("summary", "description", "runbook"):
+        assert f"{{{{ .Annotations.{part} }}}}" in text
+
+
 def test_prometheus_reads_the_service_as_its_own_hosts_say():
     """A service's variables may be set for the group agents alone."""
     hostvars = {name: {**values} for name, values in BASELINE["hostvars"].items()}
@@ -421,3 +566,69 @@ def test_prometheus_reads_every_host_and_every_balancer():
     nodes = {address: labels["instance"] for address, labels in found["node"].items()}
     assert nodes == {f"{host['ansible_host']}:9100": name for name, host in BASELINE["hostvars"].items()}
     assert list(found["prometheus"]) == ["127.0.0.1:9090"]
+
+
+def grafana(**different):
+    """Grafana's configuration on data1, which monitors."""
+    config = configparser.ConfigParser(interpolation=None)
+    given = {"edge_operators": {"ops": "long-enough-1"}, **different}
+    config.read_string(render("grafana/templates/agentfleet.ini.j2", **given))
+    return config
+
+
+def test_grafana_takes_the_edges_word_for_who_logged_in():
+    config = grafana()
+    assert config["server"]["http_addr"] == "10.0.0.31"
+    assert config["server"]["root_url"].endswith("/operations/grafana/")
+    assert (config["auth.proxy"]["enabled"], config["auth.proxy"]["whitelist"]) == ("true", "10.0.0.11")
+    assert config["auth.anonymous"]["enabled"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("different", "shown"),
+    [
+        (VARIANTS["one host"], True),
+        ({"edge_operators": {}}, False),
+        ({"groups": {**BASELINE["groups"], "edge": []}}, False),
+    ],
+    ids=["one host", "no operators", "no edge"],
+)
+def test_grafana_takes_nobodys_word_where_no_other_host_asks_for_a_login(different, shown):
+    config = grafana(**different)
+    assert dict(config["auth.proxy"]) == {"enabled": "false"}
+    assert ("root_url" in config["server"]) is shown
+
+
+def test_the_log_host_takes_lines_of_the_inventory_alone_and_names_hosts_by_their_addresses():
+    text = render("logs/templates/store.conf.j2")
+    assert 'tls.permittedPeer=["edge1", "agent1", "agent2", "data1"]' in text
+    assert 'type="imrelp" address="10.0.0.31" port="6514"' in text
+    for name, values in BASELINE["hostvars"].items():
+        assert re.search(rf'if \$fromhost-ip == "{values["ansible_host"]}" then {{\s+set \$.host = "{name}";', text)
+
+
+def test_hosts_send_the_files_of_their_groups_to_the_log_host_alone():
+    text = render("logs/templates/sender.conf.j2", group_names=["edge", "agents"])
+    assert 'target="10.0.0.31" port="6514"' in text
+    assert 'tls.permittedPeer=["data1"]' in text
+    assert re.findall(r'file="(\S+)"', text) == ["/var/log/nginx/access.log", "/var/log/nginx/error.log"]
+    assert 'imfile" statefile' not in render("logs/templates/sender.conf.j2", group_names=["agents"])
+
+
+@pytest.mark.parametrize(
+    ("unit", "sent"),
+    [
+        ("shop@green-12.service", True),
+        ("shop-migrate@blue.service", True),
+        ("agentfleet-director.service", True),
+        ("postgresql@17-main.service", True),
+        ("nginx.service", True),
+        ("my-own.service", True),
+        ("ssh.service", False),
+        ("not-nginx.service", False),
+    ],
+)
+def test_the_fleets_own_units_and_those_one_names_are_sent_whole(unit, sent):
+    text = render("logs/templates/sender.conf.j2", logs_units=["^my-own[.]service$"])
+    form = re.search(r"re_match\(\$\.unit, '(.*)'\)", text)[1]
+    assert bool(re.search(form, unit)) is sent

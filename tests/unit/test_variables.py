@@ -198,6 +198,8 @@ def test_no_secret_is_ever_in_a_line():
 
 
 def test_the_roles_of_a_host_follow_its_groups():
-    assert roles_of(["postgres", "redis"]) == ["base", "firewall", "exporters", "backup", "postgres", "redis"]
-    assert roles_of(["my_own_group"]) == ["base", "firewall", "exporters", "backup"]
-    assert roles_of(["monitoring"])[-1] == "prometheus"
+    assert roles_of(["postgres", "redis"]) == [
+        *("base", "firewall", "exporters", "routine", "logs", "backup", "postgres", "redis"),
+    ]
+    assert roles_of(["my_own_group"]) == ["base", "firewall", "exporters", "routine", "logs", "backup"]
+    assert roles_of(["monitoring"])[-3:] == ["prometheus", "alertmanager", "grafana"]

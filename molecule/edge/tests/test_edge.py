@@ -15,14 +15,18 @@ import pytest
 NAME = "agent.lab.test"
 
 
-@pytest.fixture(autouse=True)
-def upstream(host):
+def start_upstream(host):
     if not host.file("/usr/local/lib/upstream.py").exists:
         text = Path(__file__).with_name("upstream.py").read_text()
         host.run_expect([0], f"cat > /usr/local/lib/upstream.py <<'EOF'\n{text}\nEOF")
     run = "systemd-run -q --unit=upstream python3 /usr/local/lib/upstream.py"
     listens = "for i in $(seq 50); do ss -ltn | grep -q 127.0.0.1:8080 && exit 0; sleep 0.1; done; exit 1"
     host.run_expect([0], f"systemctl is-active -q upstream || {run}; {listens}")
+
+
+@pytest.fixture(autouse=True)
+def upstream(host):
+    start_upstream(host)
 
 
 @pytest.fixture
@@ -308,3 +312,77 @@ def test_watchers_and_the_host_itself_get_the_service(get, host, maintenance):
 
 def test_the_pages_alone_are_not_there(get):
     assert get("/maintenance-of-agent/page.json").status == 404
+
+
+ALICE = "alice:molecule-alice-0123456789"
+
+
+def test_only_operators_come_in(get):
+    """By a password, and whatever the path below."""
+    for path in ("/operations/", "/operations/status.json", "/operations/nothing", "/operations/../operations/"):
+        answer = get(path)
+        assert answer.status == 401
+        assert answer.header("www-authenticate") == ['Basic realm="Operations of agent.lab.test"']
+        answer.problem()
+        assert get(path, "-u", "alice:wrong").status == 401
+        assert get(path, "-u", "mallory:molecule-alice-0123456789").status == 401
+    assert get("/operations").header("location") == ["https://agent.lab.test/operations/"]
+    page = get("/operations/", "-u", ALICE)
+    assert (page.status, page.header("content-type")) == (200, ["text/html; charset=utf-8"])
+    assert "default-src 'none'" in page.header("content-security-policy")[0]
+    assert page.header("strict-transport-security")
+    assert json.loads(get("/operations/status.json", "-u", "bob:molecule-bob-0123456789").body)["fleet"] == "molecule"
+
+
+def test_what_stands_behind_the_login_is_told_who_it_is_and_no_password(get, machine):
+    start_upstream(machine("debian12"))
+    forged = ("-H", "X-WEBAUTH-USER: mallory", "-H", "X-Forwarded-For: 1.2.3.4")
+    answer = get("/operations/alertmanager/api/v2/status?x=%2Fy", "-u", ALICE, *forged)
+    told = json.loads(answer.body)
+    headers = {name.lower(): value for name, value in told["headers"].items()}
+    assert (answer.status, told["path"]) == (200, "/api/v2/status?x=%2Fy")
+    assert headers["x-webauth-user"] == "alice"
+    assert "authorization" not in headers
+    assert headers["x-forwarded-for"] != "1.2.3.4"
+    assert (headers["host"], headers["x-forwarded-proto"]) == (NAME, "https")
+    assert get("/operations/alertmanager/", *forged).status == 401
+    assert len(answer.header("content-security-policy")) == len(answer.header("x-frame-options")) == 1
+
+
+def test_passwords_are_digests_that_only_nginx_reads(host):
+    file = host.file("/etc/nginx/agentfleet/agent.operators")
+    assert (file.user, file.group, file.mode) == ("root", "www-data", 0o640)
+    assert [line.partition(":")[2][:3] for line in file.content_string.splitlines()] == ["$6$", "$6$"]
+    assert "molecule-alice" not in file.content_string
+
+
+def test_everybody_is_told_how_the_service_is(host, get):
+    # A timer may have written them while a test was in maintenance.
+    host.run_expect([0], "systemctl start agentfleet-status.service")
+    answer = get("/status", "-H", "Accept: application/json")
+    assert (answer.status, answer.header("content-type")) == (200, ["application/json"])
+    # Nothing balances here, so nothing is known.
+    assert json.loads(answer.body)["status"] == "unknown"
+    page = get("/status", "-H", "Accept: text/html")
+    assert page.header("content-type") == ["text/html; charset=utf-8"]
+    assert "not known now" in page.body
+    assert page.header("vary") == ["Accept"]
+
+
+def test_in_maintenance_everybody_is_told_so(host, get, maintenance):
+    host.run_expect([0], "systemctl start agentfleet-status.service")
+    assert json.loads(get("/status").body)["status"] == "maintenance"
+    assert get("/operations/", "-u", ALICE).status == 200
+
+
+def test_the_pages_are_written_again_and_again(host):
+    assert host.service("agentfleet-status.timer").is_running
+    assert host.run("systemctl is-failed agentfleet-status.service").stdout.strip() != "failed"
+
+
+def test_who_guesses_passwords_is_slowed_down(curl):
+    """The last: afterwards this address has used up what it may ask at a time."""
+    urls = [word for _ in range(399) for word in ("-o", "/dev/null", f"https://{NAME}/operations/")]
+    options = ["-Z", "--parallel-max", "20", "-u", "alice:wrong", "-o", "/dev/null", "-w", "%{http_code}\n"]
+    codes = Counter(curl("/operations/", *options, *urls, "-m", "60").stdout.split())
+    assert set(codes) == {"401", "429"}, codes

@@ -1,6 +1,7 @@
 """What stands behind Nginx in these tests: tells what arrived, streams, upgrades to a WebSocket."""
 
 import json
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -46,4 +47,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+# For the monitoring host's part.
+threading.Thread(target=ThreadingHTTPServer(("0.0.0.0", 9093), Handler).serve_forever, daemon=True).start()
 ThreadingHTTPServer(("127.0.0.1", 8080), Handler).serve_forever()

@@ -19,7 +19,10 @@ while True:
     for ready, _events in waiting.select():
         ready.fileobj.accept()[0].close()
 """
-PORTS = (80, 443, 5432, 6379, 7000, 8100, 8101, 8102, 8150, 8151, 9090, 9100, 9999)
+PORTS = (
+    *(80, 443, 5432, 6379, 7000, 8100, 8101, 8102, 8150, 8151, 8500, 8501, 8551),
+    *(9090, 9093, 9100, 9113, 9121, 9187, 9999),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,11 +70,11 @@ def test_from_outside_only_the_edge_is_open(address_of, name, open_ports):
 
 
 def test_the_edge_reaches_both_slots_of_an_agent_and_prometheus(machine, address_of):
-    assert reached_from(machine("debian13"), address_of("debian12")) == {8100, 8101, 8150, 8151, 9090, 9999}
+    assert reached_from(machine("debian13"), address_of("debian12")) == {8100, 8101, 8150, 8151, 9090, 9093, 9999}
 
 
 def test_an_agent_reaches_the_database_and_prometheus_a_hosts_figures(machine, address_of):
-    assert reached_from(machine("debian12"), address_of("debian13")) == {80, 443, 5432, 9100, 9999}
+    assert reached_from(machine("debian12"), address_of("debian13")) == {80, 443, 5432, 9100, 9113, 9187, 9999}
 
 
 def test_ipv6_is_no_way_around(machine, address_of):

@@ -57,6 +57,17 @@ def test_backups_may_do_no_more(backup, command):
     assert "NOPERM" in backup(*command.split())
 
 
+def test_what_shows_figures_may_ask_for_them_and_do_no_more(host, redis):
+    password = host.check_output("cat /etc/redis/agentfleet/metrics-password")
+
+    def metrics(*words):
+        return redis(*words, user="agentfleet-metrics", password=password)
+
+    assert "used_memory:" in metrics("INFO")
+    for command in ("GET session:1", "SCAN 0", "CONFIG SET dir /tmp", "SLOWLOG GET", "ACL LIST", "SHUTDOWN"):
+        assert "NOPERM" in metrics(*command.split())
+
+
 def test_root_alone_knows_with_which_password(host):
     assert host.file("/etc/redis/agentfleet/backup-password").mode == 0o600
     assert host.run("runuser -u redis -- cat /etc/redis/agentfleet/backup-password").rc != 0

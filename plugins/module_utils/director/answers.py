@@ -23,6 +23,9 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.director.schedule im
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from, unfit
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import host_and_slot, place_of
 
+# What is shown of requests is of so long.
+MEASURED_SECONDS = 300
+
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
@@ -99,11 +102,24 @@ def describe(director: Director, backend: str) -> Answer:
         "rollout": show_work(work) if work else None,
         "history": [entry for entry in director.memory.history if entry.get("backend") == backend][-20:],
         "figures": {
-            name: director.figures.summary([f"{backend}/{name}"], now - 300).words()
+            name: director.figures.summary([f"{backend}/{name}"], now - MEASURED_SECONDS).words()
             for name, server in servers.items()
             if server.weight
         },
+        "measured": measured(director, backend, now),
     }
+
+
+def measured(director: Director, backend: str, now: float) -> Answer:
+    """What users got of late, of all slots and of each, probes included."""
+
+    def slot(server: str) -> str:
+        of, _slash, name = server.partition("/")
+        return place_of(name) if of == backend else ""
+
+    found = director.figures.grouped(now - MEASURED_SECONDS, slot)
+    everything = found.pop("").numbers()
+    return {"seconds": MEASURED_SECONDS, **everything, "slots": {name: one.numbers() for name, one in found.items()}}
 
 
 def take_lease(director: Director, request: Request) -> Answer:

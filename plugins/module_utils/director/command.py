@@ -11,7 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import DirectorError, ask, exchange
+from ansible_collections.agentfleet.vm.plugins.module_utils.director.control import (
+    DirectorError,
+    NotRunning,
+    ask,
+    exchange,
+)
 from ansible_collections.agentfleet.vm.plugins.module_utils.slots import place_of
 
 
@@ -130,7 +135,8 @@ def carry_out(chosen: argparse.Namespace) -> int:
             try:
                 print(json.dumps(exchange(chosen.do, **asked), ensure_ascii=False))
             except DirectorError as error:
-                print(json.dumps({"ok": False, "error": str(error)}, ensure_ascii=False))
+                running = not isinstance(error, NotRunning)
+                print(json.dumps({"ok": False, "running": running, "error": str(error)}, ensure_ascii=False))
         case "status":
             document = ask("status")
             print(json.dumps(document, ensure_ascii=False) if chosen.json else "\n".join(show_status(document)))

@@ -14,6 +14,10 @@ class DirectorError(Exception):
     """One line for the user: what the director refused, or why it cannot be asked."""
 
 
+class NotRunning(DirectorError):
+    """There is nobody to ask."""
+
+
 def ask(do: str, control: Path = CONTROL, seconds: float = 60.0, **request: Any) -> dict[str, Any]:
     """The director's answer; DirectorError says what it refused."""
     answer = exchange(do, control, seconds, **request)
@@ -34,7 +38,7 @@ def exchange(do: str, control: Path = CONTROL, seconds: float = 60.0, **request:
                 said += piece
         return dict(json.loads(said))
     except FileNotFoundError as error:
-        raise DirectorError(f"no director runs here ({control} is missing): run site.yml --limit edge") from error
+        raise NotRunning(f"no director runs here ({control} is missing): run site.yml --limit edge") from error
     except (OSError, ValueError) as error:
         mend = "see: systemctl status agentfleet-director"
         raise DirectorError(f"the director does not answer at {control} ({error}); {mend}") from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 # Requests are kept for as long as a verdict may look back.
 KEEP_SECONDS = 1800
@@ -86,6 +87,10 @@ class Summary:
     def error_rate(self) -> float | None:
         return (self.failed + self.overdue) / self.sample if self.sample else None
 
+    def numbers(self) -> dict[str, Any]:
+        """The figures for programs."""
+        return {"requests": self.sample, "error_rate": self.error_rate, "p95_seconds": self.p95}
+
     def words(self) -> str:
         """The figures in a line."""
         if not self.sample:
@@ -124,24 +129,41 @@ class Figures:
     def summary(self, servers: Iterable[str], since: float, overdue: int = 0) -> Summary:
         """Figures of SERVERS since a moment; OVERDUE are requests that have no answer for too long."""
         wanted = set(servers)
-        seen = []
+        return summarize([request for request in self.since(since) if request.server in wanted], overdue)
+
+    def grouped(self, since: float, group: Callable[[str], str]) -> dict[str, Summary]:
+        """Figures by what GROUP says of a server, and under no name those of all; no name is left out."""
+        requests: dict[str, list[Request]] = {}
+        for request in self.since(since):
+            if name := group(request.server):
+                requests.setdefault(name, []).append(request)
+        everything = [request for of_group in requests.values() for request in of_group]
+        return {name: summarize(found) for name, found in {**requests, "": everything}.items()}
+
+    def since(self, moment: float) -> Iterator[Request]:
+        """The latest first."""
         for request in reversed(self.requests):
-            if request.at < since:
-                break
-            if request.server in wanted:
-                seen.append(request)
-        # Who hung up before an answer began says nothing of the service.
-        seen = [request for request in seen if not (request.end.startswith("C") and request.first is None)]
-        firsts = sorted(request.first for request in seen if request.first is not None and not request.provider)
-        return Summary(
-            answered=len(seen),
-            failed=sum(request.failed for request in seen),
-            overdue=overdue,
-            provider=sum(request.provider for request in seen),
-            probes=sum(request.probe for request in seen),
-            p50=percentile(firsts, 0.5),
-            p95=percentile(firsts, 0.95),
-        )
+            if request.at < moment:
+                return
+            yield request
+
+
+def summarize(requests: Iterable[Request], overdue: int = 0) -> Summary:
+    """Figures of some requests.
+
+    Who hung up before an answer began says nothing of the service.
+    """
+    seen = [request for request in requests if not (request.end.startswith("C") and request.first is None)]
+    firsts = sorted(request.first for request in seen if request.first is not None and not request.provider)
+    return Summary(
+        answered=len(seen),
+        failed=sum(request.failed for request in seen),
+        overdue=overdue,
+        provider=sum(request.provider for request in seen),
+        probes=sum(request.probe for request in seen),
+        p50=percentile(firsts, 0.5),
+        p95=percentile(firsts, 0.95),
+    )
 
 
 @dataclass

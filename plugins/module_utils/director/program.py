@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.agentfleet.vm.plugins.module_utils import haproxy
+from ansible_collections.agentfleet.vm.plugins.module_utils.director import exposition, store
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import journal as journals
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import memory as memories
 from ansible_collections.agentfleet.vm.plugins.module_utils.director import rollout as rollouts
-from ansible_collections.agentfleet.vm.plugins.module_utils.director import store
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.figures import Figures, Overdue, Summary, parse
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.requests import Smoke, measure, probe, smoke_server
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.verdict import Measured
@@ -43,6 +43,7 @@ class Places:
     state_file: str = haproxy.STATE_FILE
     config: str = haproxy.CONFIG
     route_key: Path = Path("/etc/haproxy/agentfleet-route-key")
+    figures: Path = exposition.FILE
 
 
 class Watch:
@@ -81,12 +82,14 @@ class Director:
         if path.exists() and path.stat().st_size > COMPACT_BYTES:
             journals.rewrite(path, [memories.snapshot(self.memory, clock())])
         self.journal = journals.Journal(path)
+        exposition.publish(self.memory, places.figures)
 
     def note(self, event: str, **entry: Any) -> None:
         """Write an entry, then know it."""
         full = {"event": event, "at": self.clock(), **entry}
         self.journal.append(full)
         self.memory = memories.apply(self.memory, full)
+        exposition.publish(self.memory, self.places.figures)
         self.told.set()
         self.told = asyncio.Event()
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.rollout import Condition
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.verdict import Measured
+from ansible_collections.agentfleet.vm.plugins.module_utils.prometheus import PrometheusError, QueryError
+from ansible_collections.agentfleet.vm.plugins.module_utils.prometheus import query as ask_prometheus
 
 # HAProxy routes a request to the server that it names, whatever its weight, if it has the edge's key.
 SERVER_HEADER = "X-Agentfleet-Server"
@@ -122,19 +123,12 @@ def measure(prometheus: str, conditions: Sequence[Condition], seconds: float = 5
 
 def ask(prometheus: str, query: str, seconds: float) -> tuple[float | None, str]:
     """The largest number that answers QUERY, and what Prometheus finds wrong with it."""
-    place = urlsplit(prometheus)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port or 9090, timeout=seconds)
     try:
-        connection.request("GET", f"{place.path.rstrip('/')}/api/v1/query?{urlencode({'query': query})}")
-        reply = connection.getresponse()
-        answer = json.loads(reply.read(1 << 20))
-        if reply.status == HTTPStatus.BAD_REQUEST:
-            return None, str(answer.get("error") or "Prometheus cannot read the query")
-        values = [float(series["value"][1]) for series in answer["data"]["result"]]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        values = [value for _labels, value in ask_prometheus(prometheus, query, seconds)]
+    except QueryError as error:
+        return None, str(error)
+    except PrometheusError:
         return None, ""
-    finally:
-        connection.close()
     # NaN is what a share of nothing gives.
     numbers = [value for value in values if value == value]
     return max(numbers, default=None), ""

@@ -39,6 +39,7 @@ def places(tmp_path):
         state_file=str(tmp_path / "server-state"),
         config=str(tmp_path / "haproxy.cfg"),
         route_key=tmp_path / "key",
+        figures=tmp_path / "director.prom",
     )
 
 

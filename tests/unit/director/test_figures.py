@@ -77,6 +77,25 @@ def test_a_summary_counts_its_servers_since_its_moment():
     assert (summary.p50, summary.p95) == (0.1, 0.9)
 
 
+def test_figures_by_slot_are_those_of_all_instances_of_it():
+    figures = Figures()
+    for at, changes in (
+        (1.0, {"status": 500}),
+        (3.0, {"first": 100}),
+        (4.0, {"server": "agent1-blue-2", "first": 300, "status": 500}),
+        (5.0, {"server": "agent2-green-1", "first": 200}),
+        (6.0, {"backend": "shop"}),
+    ):
+        figures.add(parse(line(**changes), at))
+    found = figures.grouped(2.0, lambda server: server.rpartition("-")[0] if server.startswith("agent/") else "")
+    assert {name: one.numbers() for name, one in found.items()} == {
+        "agent/agent1-blue": {"requests": 2, "error_rate": 0.5, "p95_seconds": 0.3},
+        "agent/agent2-green": {"requests": 1, "error_rate": 0.0, "p95_seconds": 0.2},
+        "": {"requests": 3, "error_rate": 1 / 3, "p95_seconds": 0.3},
+    }
+    assert Figures().grouped(0.0, str)[""].numbers() == {"requests": 0, "error_rate": None, "p95_seconds": None}
+
+
 def test_old_requests_are_forgotten():
     figures = Figures()
     figures.add(parse(line(), 0.0))

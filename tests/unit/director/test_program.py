@@ -92,6 +92,40 @@ def test_what_was_known_is_known_again_after_a_crash(director, haproxy, clock, p
         lease(again, "bob")
 
 
+def figures(places):
+    """What a node exporter reads of the director: values by name and labels."""
+    lines = [line for line in places.figures.read_text().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_it_shows_what_it_is_at_and_until_when_the_lease_is(director, haproxy, clock, places):
+    began, ends = clock(), "agentfleet_lease_expires_timestamp_seconds"
+    generation = lease(director)
+    assert figures(places)[ends] == began + 30
+    ask(director, "submit", generation=generation, rollout=rollout(bake_seconds=300.0))
+    carry_on(director, clock)
+    ask(director, "release", generation=generation)
+    shown = figures(places)
+    assert shown[ends] == 0
+    assert shown['agentfleet_rollout_active{service="agent"}'] == 1
+    assert shown['agentfleet_rollout_stage_seconds{service="agent"}'] == 300
+    assert shown['agentfleet_rollout_stage_timestamp_seconds{service="agent"}'] == began
+    # One that was started again knows and shows the same.
+    places.figures.unlink()
+    Director(places, clock)
+    assert figures(places) == shown
+
+
+def test_it_shows_which_release_is_current_since_when(director, haproxy, clock, places):
+    deploy(director, clock)
+    assert phase(director) == "promoted"
+    shown = figures(places)
+    assert shown['agentfleet_rollout_active{service="agent"}'] == 0
+    assert not any(name.startswith("agentfleet_rollout_stage") for name in shown)
+    at = director.memory.current["agent"]["at"]
+    assert shown['agentfleet_release_timestamp_seconds{service="agent",release="2"}'] == at
+
+
 def test_a_line_that_a_crash_cut_off_is_forgotten(director, haproxy, clock, places):
     deploy(director, clock)
     path = places.directory / "journal.jsonl"
