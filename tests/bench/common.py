@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -59,14 +61,16 @@ def variables(name: str, network: str, **more: object) -> Path:
     return path
 
 
-def inventory(target: Path, network: str, suites: Mapping[str, str], data: bool = False) -> Path:
+def inventory(target: Path, name: str, network: str, suites: Mapping[str, str], data: bool = False) -> Path:
     """The lab's, with an edge, the agent hosts of SUITES on their Debian releases and, if wanted, a DATA host.
 
-    Addresses and secrets are written out, as init.yml does: where each is a template, every task evaluates it.
+    Addresses, secrets and the way in are written out, as init.yml does: where each is a template, every task
+    evaluates it.
     """
     copy_inventory(TOP / "inventories/lab", target)
-    kept = target / "group_vars/all/secrets.yml"
-    kept.write_text(json.dumps(written_out(yaml.safe_load(kept.read_text()))))
+    known = {"inventory_dir": str(target), "lab_name": os.environ.get("LAB_NAME", name)}
+    for kept in sorted(target.glob("group_vars/**/*.yml")):
+        kept.write_text(json.dumps(written_out(yaml.safe_load(kept.read_text()), known)))
     prefix = os.environ.get("LAB_NETWORK", network).rsplit(".", 1)[0]
     agents = {
         name: {"lab_suite": suite, "ansible_host": f"{prefix}.{21 + number}"}
@@ -81,11 +85,15 @@ def inventory(target: Path, network: str, suites: Mapping[str, str], data: bool 
     return target
 
 
-def written_out(value: Any) -> Any:
-    """Secrets in place of the lookups that make the lab's."""
+def written_out(value: Any, known: Mapping[str, str]) -> Any:
+    """Secrets and files in place of the lookups that find them, and what is KNOWN in place of its name."""
     if isinstance(value, dict):
-        return {name: written_out(secret) for name, secret in value.items()}
-    return token_hex(20) if "lookup(" in str(value) else value
+        return {name: written_out(part, known) for name, part in value.items()}
+    if "lookup(" in str(value):
+        return token_hex(20)
+    if files := re.search(r"'ansible.builtin.fileglob', '(.+?)'", str(value)):
+        return sorted(glob(files[1]))
+    return re.sub(r"{{ (\w+) }}", lambda name: known[name[1]], value) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -34,7 +34,9 @@ def run() -> None:
         sys.exit("make bench ONLY=peer PEER=/path/to/role: name the directory of a role that deploys")
     rollback = os.environ.get("PEER_ROLLBACK", "")
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
-    with lab("bench", NETWORK, inventory(directory / "inventory", NETWORK, SUITES, data=True), **SMALL_APP) as fleet:
+    with lab(
+        "bench", NETWORK, inventory(directory / "inventory", "bench", NETWORK, SUITES, data=True), **SMALL_APP
+    ) as fleet:
         for name in ("site", "deploy"):
             fleet.playbook(name).ok()
         play(fleet, "prepare").ok()

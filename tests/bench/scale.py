@@ -30,7 +30,7 @@ def run() -> None:
 
 def measure(target: Path, suites: dict[str, str], keep: bool = True) -> tuple[float, float]:
     """Median wall clock and processor time of a deploy, in seconds."""
-    with lab("scale", NETWORK, inventory(target, NETWORK, suites), keep, **SMALL_APP) as fleet:
+    with lab("scale", NETWORK, inventory(target, "scale", NETWORK, suites), keep, **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.run(*fleet.command(name), timeout=PROVISIONING_SECONDS).ok()
         costs = [cost(fleet, f"scale-{number}") for number in range(TIMES)]

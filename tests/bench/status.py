@@ -21,7 +21,7 @@ PROVISIONING_SECONDS = 3600
 def run() -> None:
     directory = Path(tempfile.mkdtemp(prefix="agentfleet-bench-"))
     suites = {f"agent{number}": ("bookworm", "trixie")[number % 2] for number in range(1, HOSTS + 1)}
-    with lab("status", NETWORK, inventory(directory / "many", NETWORK, suites), **SMALL_APP) as fleet:
+    with lab("status", NETWORK, inventory(directory / "many", "status", NETWORK, suites), **SMALL_APP) as fleet:
         for name in ("site", "deploy"):
             fleet.run(*fleet.command(name), timeout=PROVISIONING_SECONDS).ok()
         what = f"`status.yml`, {HOSTS} agent hosts and an edge, median of {TIMES}"
