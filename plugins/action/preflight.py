@@ -23,6 +23,7 @@ from ansible_collections.agentfleet.vm.plugins.filter import (  # noqa: F401
     log_table,
     restore,
     routine_report,
+    service,
     teardown_lines,
 )
 from ansible_collections.agentfleet.vm.plugins.filter.fleet import fleet_address, fleet_encrypted

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, server_urls, transaction
+from ansible_collections.agentfleet.vm.plugins.module_utils import checklist, gates, notice, transaction
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, read_edge
 from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
     Agent,
@@ -20,33 +18,9 @@ from ansible_collections.agentfleet.vm.plugins.module_utils.plan import (
     serving,
 )
 from ansible_collections.agentfleet.vm.plugins.module_utils.schema import schema_from
-from ansible_collections.agentfleet.vm.plugins.module_utils.slots import (
-    GREEN_OFFSET,
-    SERVICE_NAME,
-    environment_problem,
-)
 from packaging.specifiers import SpecifierSet
 
-SECRET_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 Hosts = Mapping[str, Mapping[str, Any]]
-
-
-def service_problem(
-    name: str, port: int, instances: int, environment: Mapping[str, Any], secrets: Sequence[str]
-) -> str:
-    """Why a service cannot be what its variables say, or nothing."""
-    if not SERVICE_NAME.match(name):
-        return f"agent_name: {name!r} must be a lower-case letter, then at most 30 letters, digits or dashes"
-    if name.endswith(("-worker", "-migrate")):
-        return f"agent_name: {name!r} is what units of another service are called; take another ending"
-    if not 1 <= int(instances) <= GREEN_OFFSET:
-        return f"agent_instances: {instances} is not between 1 and {GREEN_OFFSET}"
-    if not 1 <= int(port) <= 65536 - 2 * GREEN_OFFSET:
-        return f"agent_port: {port} leaves no room for both slots' ports"
-    for secret in secrets:
-        if not SECRET_NAME.match(secret):
-            return f"agent_secrets: {secret!r} must be lower-case letters, digits or underscores"
-    return environment_problem({str(key): str(value) for key, value in environment.items()})
 
 
 def deploy_plan(groups: Mapping[str, Sequence[str]], hostvars: Hosts, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,87 +218,9 @@ def deploy_result(
     }
 
 
-def database_of(url: str) -> dict[str, Any]:
-    """What a URL says of a PostgreSQL; nothing of none."""
-    return _read(server_urls.database_of, "agent_database_url", url)
-
-
-def redis_of(url: str) -> dict[str, Any]:
-    """What a URL says of a Redis; nothing of none."""
-    return _read(server_urls.redis_of, "agent_redis_url", url)
-
-
-def database_environment(database: Mapping[str, Any]) -> dict[str, str]:
-    """The service's variables of its database; what is VERIFIED of the fleet's own is so by the fleet's authority."""
-    verified = bool(database["verified"])
-    ca = database["ca"] or (database["fleet_authority"] if verified else "")
-    return {
-        "AGENT_DATABASE_HOST": str(database["host"]),
-        "AGENT_DATABASE_PORT": str(database["port"]),
-        "AGENT_DATABASE_NAME": str(database["name"]),
-        "AGENT_DATABASE_USER": str(database["user"]),
-        "AGENT_DATABASE_SSLMODE": str(database.get("sslmode") or ("verify-full" if verified else "require")),
-        **({"AGENT_DATABASE_CA": str(ca)} if ca else {}),
-    }
-
-
-def redis_environment(redis: Mapping[str, Any]) -> dict[str, str]:
-    """The service's variables of its Redis, likewise."""
-    verified = bool(redis["verified"])
-    ca = redis["ca"] or (redis["fleet_authority"] if verified else "")
-    return {
-        "AGENT_REDIS_HOST": str(redis["host"]),
-        "AGENT_REDIS_PORT": str(redis["port"]),
-        "AGENT_REDIS_USER": str(redis["user"]),
-        **({"AGENT_REDIS_TLS": "true"} if redis.get("tls", verified) else {}),
-        **({"AGENT_REDIS_CA": str(ca)} if ca else {}),
-        **({"AGENT_REDIS_DATABASE": str(redis["database"])} if redis["database"] else {}),
-    }
-
-
-def service_settings(
-    own: Mapping[str, Any], database: Mapping[str, Any], redis: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """All that the service is told, `environment` and `secrets`: our OWN, what its servers are, and what users GIVE.
-
-    In one call, so that each server is worked out once: Ansible evaluates a variable anew wherever it is mentioned.
-    """
-    passwords = {
-        f"{name}_password": str(server["password"])
-        for name, server in (("database", database), ("redis", redis))
-        if server["host"]
-    }
-    return {
-        "environment": {
-            **own["environment"],
-            **database_environment(database),
-            **redis_environment(redis),
-            **given["environment"],
-        },
-        "secrets": {**own["secrets"], **passwords, **given["secrets"]},
-    }
-
-
-def secret_lengths(secrets: Mapping[str, Any]) -> dict[str, int]:
-    """What may be said of secrets: how long each is."""
-    return {name: len(str(value)) for name, value in secrets.items()}
-
-
-def _read(read: Callable[[str], dict[str, Any]], variable: str, url: str) -> dict[str, Any]:
-    try:
-        return read(url)
-    except server_urls.UrlError as error:
-        raise AnsibleFilterError(f"{variable} {error}") from error
-
-
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "database_of": database_of,
-            "secret_lengths": secret_lengths,
-            "redis_of": redis_of,
-            "service_problem": service_problem,
-            "service_settings": service_settings,
             "deploy_plan": deploy_plan,
             "deploy_current": deploy_current,
             "deploy_checklist": deploy_checklist,

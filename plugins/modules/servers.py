@@ -85,7 +85,7 @@ author:
 EXAMPLES = r"""
 - name: See whether Redis lets the service in
   agentfleet.vm.servers:
-    redis: "{{ agent_redis_url | agentfleet.vm.redis_of }}"
+    redis: {host: cache.example.com, port: 6380, database: 0, user: shop, password: "{{ secret }}", tls: true}
 """
 
 RETURN = r"""

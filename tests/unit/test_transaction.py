@@ -13,8 +13,8 @@ from ansible_collections.agentfleet.vm.plugins.filter.deploy import (
     deploy_record,
     deploy_result,
     deploy_rollout,
-    service_problem,
 )
+from ansible_collections.agentfleet.vm.plugins.filter.service import service_problem
 from ansible_collections.agentfleet.vm.plugins.module_utils.director.rollout import rollout_from
 from ansible_collections.agentfleet.vm.plugins.module_utils.fleet_view import read_agent, shares
 from ansible_collections.agentfleet.vm.plugins.module_utils.transaction import BACK, FORWARD, LEFT, STUCK, told_by
