@@ -78,8 +78,11 @@ class Evaluation:
 
     def lacks(self, name: str) -> str:
         """The undefined variable that a role's default needs, if any."""
+        raw = self._all.get(name)
+        if _constant(raw):
+            return ""
         try:
-            self._templar.template(self._all.get(name))
+            self._templar.template(raw)
         except AnsibleUndefinedVariable as error:
             found = UNDEFINED.search(str(error))
             return found[1] if found else ""
@@ -91,7 +94,7 @@ class Evaluation:
     def _variable(self, name: Any, raw: Any, extra: bool) -> Variable:
         value, lacks, broken, later = None, "", "", False
         try:
-            value = self._templar.template(raw)
+            value = raw if _constant(raw) else self._templar.template(raw)
         except AnsibleUndefinedVariable as error:
             found = UNDEFINED.search(str(error))
             # Facts are not gathered yet: what needs them is judged by the role that uses it.
@@ -112,6 +115,11 @@ class Evaluation:
             extra=extra,
             later=later,
         )
+
+
+def _constant(raw: Any) -> bool:
+    """What is itself, whatever other variables say: most are, and asking Ansible takes longer than all the rest."""
+    return raw is None or isinstance(raw, (bool, int, float)) or (isinstance(raw, str) and "{" not in raw)
 
 
 def _path(tagged: Any) -> str:
